@@ -138,6 +138,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         log: None,
         ready: AtomicBool::new(true),
         draining: AtomicBool::new(false),
+        levels: Default::default(),
         api: ApiCounters::default(),
     })
 }

@@ -162,6 +162,15 @@ pub struct Purged {
     pub told: Option<bool>,
 }
 
+/// Filter of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogFilter {
+    /// Levels, as in `RUST_LOG`.
+    pub filter: String,
+    /// Unix time at which the usual filter returns.
+    pub until: Option<u64>,
+}
+
 /// Result of reading the configuration again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reloaded {

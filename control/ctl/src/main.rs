@@ -138,6 +138,11 @@ enum Command {
     /// A configuration that would be refused at the start changes nothing. SIGHUP does the same,
     /// but reports the result in the log only.
     Reload,
+    /// Show or change the levels of the log, while ringdnsd runs.
+    ///
+    /// FILTER is a level of ringdns' own modules (error, warn, info, debug, trace), or a list as in
+    /// RUST_LOG: "info,ringdns_fleet=debug".
+    Logging(upkeep::Logging),
     /// Write a profile in pprof's format, for `go tool pprof` and similar tools.
     ///
     /// Compare two heap profiles to see the growth between them: `go tool pprof -base before.pprof
@@ -430,6 +435,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => upkeep::reload(&ringdnsd, json).await,
+        Command::Logging(logging) => upkeep::logging(&ringdnsd, json, &logging).await,
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
         Command::Completions { shell } => {

@@ -1,13 +1,14 @@
 //! Requests that change what is cached or in effect: purges, downloads of lists, reloads.
 
 use crate::{
-    print::{print_as, show_refreshed},
+    print::{print_as, show_refreshed, time_of},
     talk::{Ringdnsd, escape},
 };
 use anyhow::bail;
+use clap::Args;
 use hyper::Method;
-use ringdns_api::{ListDifference, ListRefresh, Purged, Reloaded};
-use ringdns_common::units::counted;
+use ringdns_api::{ListDifference, ListRefresh, LogFilter, Purged, Reloaded};
+use ringdns_common::units::{TimeSpan, counted};
 use std::time::Duration;
 
 /// Time that downloads of lists may take; ringdnsd gives up a request after as long.
@@ -73,5 +74,35 @@ pub async fn reload(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
             writeln!(out, "{name}: +{} -{} rules", changes.added, changes.removed)?;
         }
         Ok(())
+    })
+}
+
+/// Options of `ringctl logging`.
+#[derive(Args)]
+pub struct Logging {
+    /// Levels. Absent: show those in effect.
+    filter: Option<String>,
+    /// Go back after this time: 5m, 1h, a day at most. Absent: with the next start.
+    #[arg(long = "for", value_name = "TIME", requires = "filter")]
+    time: Option<TimeSpan>,
+    /// Go back now.
+    #[arg(long, conflicts_with = "filter")]
+    reset: bool,
+}
+
+/// Shows or changes the levels of the log.
+pub async fn logging(ringdnsd: &Ringdnsd, json: bool, logging: &Logging) -> anyhow::Result<()> {
+    let body = match (&logging.filter, logging.reset) {
+        (None, false) => ringdnsd.get("/logging").await?,
+        (None, true) => ringdnsd.ask(Method::POST, "/logging").await?,
+        (Some(filter), _) => {
+            let time = logging.time.map(|time| format!("&seconds={}", time.0.as_secs())).unwrap_or_default();
+            let path = format!("/logging?filter={}{time}", escape(filter));
+            ringdnsd.ask(Method::POST, &path).await?
+        }
+    };
+    print_as(json, &body, |LogFilter { filter, until }, out| match until {
+        Some(until) => writeln!(out, "{filter}, until {}", time_of(until)),
+        None => writeln!(out, "{filter}"),
     })
 }

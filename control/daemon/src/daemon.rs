@@ -14,6 +14,7 @@ use crate::{
     listen::Listener,
     lists::{self, ListKeeper},
     local::{self, LocalSources},
+    logging::LogLevels,
     nic::{Receiving, Watch},
     parts::{Part, lasting, part_error},
     policy,
@@ -72,8 +73,8 @@ const OTHER_FILES: usize = 512;
 const NOTIFIES: usize = 16;
 
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
-/// configuration.
-pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> {
+/// configuration, `levels` those of the log.
+pub fn run(mut config: Config, source: ConfigSource, levels: LogLevels) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = process::raise_file_limit();
     let lists = lists::start(&config).map_err(DaemonError::Lists)?;
@@ -147,6 +148,7 @@ pub fn run(mut config: Config, source: ConfigSource) -> Result<(), DaemonError> 
         log,
         names,
         spare_cores,
+        levels,
     };
     let mut logging = None;
     let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
@@ -220,6 +222,7 @@ struct Plane {
     log: Option<Arc<QueryLog>>,
     names: Option<Arc<ClientNames>>,
     spare_cores: Vec<core_affinity::CoreId>,
+    levels: LogLevels,
 }
 
 /// Running query log.
@@ -468,6 +471,7 @@ impl Plane {
             snapshot,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            levels: self.levels,
             api: ApiCounters::default(),
         })
     }

@@ -10,7 +10,7 @@ use ringdns_daemon::{
     error::DaemonError,
     lists::Lists,
     local::LocalSources,
-    logging::StartedLog,
+    logging::{self, LogFormat, StartedLog},
     panics, preflight, process,
     reload::ConfigSource,
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
@@ -43,6 +43,9 @@ struct DaemonArguments {
     /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
+    /// Format of the log. To systemd's journal, lines have its priority in front and no time.
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
     /// Print, as JSON, what the configuration and its files make of a question: see `ringctl policy
     /// test --config`.
     #[arg(long, value_name = "NAME", conflicts_with = "check")]
@@ -86,18 +89,19 @@ fn main() -> ExitCode {
             ringdns_manual::write_page("ringdns.toml", Section::Formats, &manual::page(), &share)
         });
         let Err(error) = written else { return ExitCode::SUCCESS };
-        say(io::stderr(), &format!("ringdnsd: {} cannot be written: {error}", share.display()));
+        complain(&format!("ringdnsd: {} cannot be written: {error}", share.display()));
         return ExitCode::from(FAILED);
     }
     let path = arguments.config;
     if let Some(name) = arguments.policy_test {
         return test_policy(&path, &name, arguments.tested);
     }
-    let _log = match process::keep_signals().and_then(|()| StartedLog::to_stderr()) {
+    let format = arguments.log_format;
+    let (_log, levels) = match process::keep_signals().and_then(|()| StartedLog::to_stderr(format)) {
         Ok(log) => log,
         Err(error) => {
             let remedy = "Raise the limits of threads and open files";
-            say(io::stderr(), &format!("ringdnsd: signals or the log cannot be set up: {error}. {remedy}"));
+            complain(&format!("ringdnsd: signals or the log cannot be set up: {error}. {remedy}"));
             return ExitCode::from(FAILED);
         }
     };
@@ -106,7 +110,7 @@ fn main() -> ExitCode {
         Ok(loaded) => loaded,
         Err(refusal) => {
             for line in refusal.lines() {
-                say(io::stderr(), &format!("ringdnsd: {}", Printable(line)));
+                complain(&format!("ringdnsd: {}", Printable(line)));
             }
             return ExitCode::from(REFUSED);
         }
@@ -118,7 +122,7 @@ fn main() -> ExitCode {
         let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
         if !problems.is_empty() {
             for problem in problems {
-                say(io::stderr(), &format!("ringdnsd: {}{problem}", file.place(&problem.key)));
+                complain(&format!("ringdnsd: {}{problem}", file.place(&problem.key)));
             }
             return ExitCode::from(REFUSED);
         }
@@ -128,7 +132,7 @@ fn main() -> ExitCode {
         say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
         return ExitCode::SUCCESS;
     }
-    match daemon::run(config, source) {
+    match daemon::run(config, source, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(DaemonError::Lists(problems)) => {
             for problem in problems {
@@ -151,7 +155,7 @@ fn test_policy(path: &Path, name: &str, tested: Tested) -> ExitCode {
         Ok(loaded) => loaded,
         Err(refusal) => {
             for line in refusal.lines() {
-                say(io::stderr(), &format!("ringdnsd: {}", Printable(line)));
+                complain(&format!("ringdnsd: {}", Printable(line)));
             }
             return ExitCode::from(REFUSED);
         }
@@ -161,22 +165,28 @@ fn test_policy(path: &Path, name: &str, tested: Tested) -> ExitCode {
     match question.and_then(|question| verdict::offline(&config, path, &question, &client)) {
         Ok((test, missing)) => {
             for list in missing {
-                say(io::stderr(), &format!("ringdnsd: the list {list:?} has not been downloaded yet"));
+                complain(&format!("ringdnsd: the list {list:?} has not been downloaded yet"));
             }
             say(io::stdout(), &serde_json::to_string(&test).unwrap_or_default());
             ExitCode::SUCCESS
         }
         Err(OfflineError::Problems(problems)) => {
             for problem in problems {
-                say(io::stderr(), &format!("ringdnsd: {}{problem}", source.file().place(&problem.key)));
+                complain(&format!("ringdnsd: {}{problem}", source.file().place(&problem.key)));
             }
             ExitCode::from(REFUSED)
         }
         Err(error) => {
-            say(io::stderr(), &format!("ringdnsd: {}", Printable(error)));
+            complain(&format!("ringdnsd: {}", Printable(error)));
             ExitCode::from(REFUSED)
         }
     }
+}
+
+/// Writes a line about a failure to standard error, as an error if the journal reads it.
+fn complain(line: &str) {
+    let priority = if logging::is_journal(&io::stderr()) { logging::ERROR_PRIORITY } else { "" };
+    say(io::stderr(), &format!("{priority}{line}"));
 }
 
 /// Writes a line for the caller. A reader that is gone does not want it, so failures are ignored.

@@ -139,6 +139,7 @@ impl Simulator {
             log: None,
             ready: AtomicBool::new(true),
             draining: AtomicBool::new(false),
+            levels: Default::default(),
             api: Default::default(),
         };
         drop(inside);

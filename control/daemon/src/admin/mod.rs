@@ -27,12 +27,15 @@
 //! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
 //! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |
 //! | `GET /v1/names?address=` | names that resolved to an address; Unix socket only |
+//! | `GET /logging` | levels of the log; Unix socket only |
+//! | `POST /logging?filter=&seconds=` | changes them, for a time; without a filter, back to the usual ones; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
 mod exposition;
 mod guard;
+mod logging;
 mod metrics;
 mod names;
 mod overrides;
@@ -49,6 +52,7 @@ use crate::{
     firewall::Firewall,
     latency::{self, LatencyCollector},
     lists::ListKeeper,
+    logging::LogLevels,
     nic::Receiving,
     process::resource_usage,
     reload::Reloader,
@@ -159,6 +163,8 @@ pub struct Service {
     pub ready: AtomicBool,
     /// Whether ringdnsd was told to stop, and answers for a while longer.
     pub draining: AtomicBool,
+    /// Levels of the log.
+    pub levels: LogLevels,
     /// Counters of the API.
     pub api: ApiCounters,
 }
@@ -222,6 +228,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/v1/names", get(names::of_address))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
+        .route("/logging", get(logging::show).post(logging::set))
 }
 
 /// Answers a request when it is its turn.

@@ -84,6 +84,7 @@ impl Doors {
             log: None,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            levels: Default::default(),
             api: ApiCounters::default(),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -15,6 +15,7 @@ impl Service {
         loop {
             self.problems.of(&self);
             self.problems.obstacle(&self);
+            self.levels.keep_time(self.clock.unix());
             sleep(LOOKS).await;
         }
     }
