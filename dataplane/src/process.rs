@@ -6,6 +6,7 @@
 //! [glance](Glance) could not answer. A query that cannot be answered here leaves as
 //! [`Verdict::Punt`].
 
+mod census;
 mod closer;
 mod glance;
 mod passes;
@@ -33,6 +34,7 @@ use crate::{
     simd::{BLOCK, Block, Level},
     stats::{Counter, DropReason, WorkerStats},
 };
+pub use census::Census;
 use closer::Closer;
 use glance::Glance;
 use passes::Passes;

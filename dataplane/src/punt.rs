@@ -7,6 +7,7 @@
 
 use crate::{
     cache::Scope,
+    census::CensusStats,
     clock::Nanos,
     demand::RENEWALS,
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
@@ -148,6 +149,8 @@ pub struct Link {
     pub worker: usize,
     /// Counters of the worker.
     pub stats: WorkerStats,
+    /// Queries and answers by kind.
+    pub census: CachePadded<CensusStats>,
     /// Service times of the worker.
     pub latencies: Mailbox,
     /// Totals of the worker's port, published by the worker once a second.
@@ -187,6 +190,7 @@ impl Link {
         Ok(Link {
             worker,
             stats: WorkerStats::default(),
+            census: CachePadded::default(),
             latencies: Mailbox::default(),
             port: PortCell::default(),
             leave: AtomicBool::new(false),

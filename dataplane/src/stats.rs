@@ -4,10 +4,7 @@
 //! and every punt in exactly one of the second group, so the sums close: see
 //! [`StatsSnapshot::unaccounted`].
 
-use crate::{
-    census::CensusStats,
-    group::{GROUPS, Group},
-};
+use crate::group::{GROUPS, Group};
 use crossbeam_utils::CachePadded;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -174,8 +171,6 @@ pub struct WorkerStats {
     cells: CachePadded<Cells>,
     /// Answers of lists from the worker cache.
     pub lists: ListStats,
-    /// Queries and answers by kind.
-    pub census: CachePadded<CensusStats>,
 }
 
 /// Live counters of the answers of lists, by list and group of clients. Only the worker writes.

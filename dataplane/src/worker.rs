@@ -2,7 +2,6 @@
 
 use crate::{
     cache::{Cache, Churn, KeyedHash},
-    census::Census,
     clock::{self, Clock, Nanos, Secs},
     demand::{DemandLine, Noter},
     dns::{option::Options, reply},
@@ -13,7 +12,7 @@ use crate::{
     policy::{Asker, QueryPolicy},
     pool::RecordPool,
     port::{Burst, Port, PortStats, RETURNS_MAX},
-    process::{AnswerConfig, Processor, Recorder, TurnTally, Verdict},
+    process::{AnswerConfig, Census, Processor, Recorder, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     purge::Purge,
     stats::Counter,
@@ -214,7 +213,7 @@ impl<P: Port> Worker<P> {
         let checksums = self.port.checksums();
         let frames = self.port.frames();
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
-        self.census.count(frames, &self.burst, &fates, &stats.census);
+        self.census.count(frames, &self.burst, &fates, &self.link.census);
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
@@ -346,7 +345,7 @@ impl<P: Port> Worker<P> {
         }
         self.port.send(frame);
         let rcode = answer.status.rcode().into();
-        self.link.stats.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
+        self.link.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
         self.waited.push(record.received);

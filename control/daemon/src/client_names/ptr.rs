@@ -19,9 +19,9 @@ const MOST: usize = 20_000;
 const QUEUE: usize = 256;
 /// Time until a name is looked up again, in seconds.
 const NAMED: Secs = 3_600;
-/// The same for an address without a name.
+/// Time for which an address without a name is not looked up again.
 const NAMELESS: Secs = 600;
-/// The same after a failure.
+/// Time for which an address is not looked up again after a failure.
 const FAILED: Secs = 60;
 
 /// Name of an address.

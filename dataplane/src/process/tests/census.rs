@@ -1,7 +1,7 @@
 //! Tests of the census of bursts.
 
 use super::*;
-use crate::census::{Census, CensusTotals};
+use crate::census::{CensusStats, CensusTotals};
 
 /// Questions of a mix: name, type, share in a hundred. Only the first two have answers in the cache; the
 /// last is malformed.
@@ -27,7 +27,7 @@ fn counted(bursts: usize, len: usize) -> (CensusTotals, CensusTotals) {
             message
         })
         .collect();
-    let mut census = Census::new(7);
+    let (mut census, counts) = (Census::new(7), CensusStats::default());
     let (mut truth, mut state) = (CensusTotals::default(), 1u64);
     for _ in 0..bursts {
         let mut burst = Vec::new();
@@ -54,10 +54,10 @@ fn counted(bursts: usize, len: usize) -> (CensusTotals, CensusTotals) {
         }
         let Fixture { processor, frames, stats } = &mut fixture;
         let (fates, _) = processor.run(1, Checksums::Verify, frames, &mut burst, stats);
-        census.count(frames, &burst, &fates, &stats.census);
+        census.count(frames, &burst, &fates, &counts);
         burst.into_iter().for_each(|frame| frames.release(frame));
     }
-    (fixture.stats.census.totals(), truth)
+    (counts.totals(), truth)
 }
 
 #[test]

@@ -53,7 +53,7 @@ pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Famil
          that got an answer count.",
     );
     let mut of_udp = CensusTotals::default();
-    service.links.iter().for_each(|link| of_udp.merge(&link.stats.census.totals()));
+    service.links.iter().for_each(|link| of_udp.merge(&link.census.totals()));
     let of_tcp = service.reloader.census_of_tcp();
     for (transport, census) in [("udp", &of_udp), ("tcp", &of_tcp)] {
         for (family, count) in ["ipv4", "ipv6"].iter().zip(census.versions) {
