@@ -240,6 +240,34 @@ fn a_refused_configuration_exits_2_and_says_where() {
 }
 
 #[test]
+fn a_command_line_may_take_the_place_of_a_file() {
+    let (host, folder) = (Host::local(), tempfile::tempdir().unwrap());
+    let (upstream, listen) = (Upstream::answering(&host), free_address(&host));
+    let socket = folder.path().join("control.sock");
+    let mut command = host.command(program("ringdnsd"));
+    command.args(["--listen", &listen.to_string(), "--upstream", &upstream.address().to_string()]);
+    command.arg("--socket").arg(&socket);
+    let daemon = Process::spawn("ringdnsd", command);
+    daemon.wait_for_line(" ready ", Duration::from_secs(20));
+    assert_eq!(Client::of(&host, listen).ask(&Query::a("www.example")).rcode(), 0);
+    let ctl = |word: &str| {
+        Command::new(program("ringctl")).arg("--socket").arg(&socket).arg(word).output().unwrap()
+    };
+    let refused = ctl("reload");
+    let reason = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && reason.contains("the configuration is that of the command line"),
+        "{reason}"
+    );
+    assert_eq!(ctl("check").status.code(), Some(0), "that is no problem of the configuration");
+    let wrong =
+        host.command(program("ringdnsd")).args(["--listen", "::1", "--upstream", "x"]).output().unwrap();
+    let reason = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert_eq!(wrong.status.code(), Some(2), "{reason}");
+    assert!(reason.starts_with("ringdnsd: command line: server.listen[0]: \"::1\""), "{reason}");
+}
+
+#[test]
 fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
     let daemon = Daemon::start(NOBODY, "");
     let folder = tempfile::tempdir().unwrap();

@@ -29,6 +29,11 @@ pub enum ConfigError {
         /// All problems, in the order of the file; at least one.
         problems: Vec<PlacedProblem>,
     },
+    /// There is no file.
+    #[error(
+        "the configuration is that of the command line, and cannot be read again. Restart ringdnsd, or give it a file with --config"
+    )]
+    NoFile,
 }
 
 impl ConfigError {
@@ -40,10 +45,18 @@ impl ConfigError {
         ConfigError::Refused { path: path.to_owned(), problems }
     }
 
+    /// Removes the lines of the problems, for a text that its author has not seen.
+    pub fn without_lines(mut self) -> Self {
+        if let ConfigError::Refused { problems, .. } = &mut self {
+            problems.iter_mut().for_each(|problem| problem.place = FileLine(None));
+        }
+        self
+    }
+
     /// Returns the problems, one a line.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            ConfigError::Read { .. } => vec![self.to_string()],
+            ConfigError::Read { .. } | ConfigError::NoFile => vec![self.to_string()],
             ConfigError::Refused { path, problems } => {
                 let line = |PlacedProblem { place, problem }: &PlacedProblem| {
                     format!("{}{place}{problem}", path.display())

@@ -22,6 +22,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use toml::Table;
 
 /// jemalloc: a miss allocates and frees a dozen times, and answers live for minutes, so that
 /// glibc's arenas would grow by a system call every few misses.
@@ -40,6 +41,8 @@ struct DaemonArguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = "/etc/ringdns/ringdns.toml")]
     config: PathBuf,
+    #[command(flatten)]
+    without_file: WithoutFile,
     /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
@@ -58,6 +61,42 @@ struct DaemonArguments {
     /// Write the manual pages and completions into this folder, as they lie in /usr/share.
     #[arg(long, hide = true, value_name = "FOLDER")]
     write_share: Option<PathBuf>,
+}
+
+/// A configuration without a file. All else has its default.
+#[derive(Args)]
+struct WithoutFile {
+    /// Address and port to answer at, in place of a configuration file. May be given several times.
+    #[arg(long, value_name = "ADDRESS", requires = "upstream", conflicts_with = "config")]
+    listen: Vec<String>,
+    /// Resolver to ask: 9.9.9.9:53, tls://9.9.9.9#dns.quad9.net. May be given several times.
+    #[arg(long, value_name = "ADDRESS", requires = "listen")]
+    upstream: Vec<String>,
+    /// Interface to receive on by AF_XDP.
+    #[arg(long, requires = "listen")]
+    interface: Option<String>,
+    /// Path of the socket that ringctl connects to.
+    #[arg(long, requires = "listen")]
+    socket: Option<String>,
+}
+
+impl WithoutFile {
+    /// Returns the text that a file would have. `None`: there is a file.
+    fn text(&self) -> Option<String> {
+        let mut server = Table::from_iter([("listen".to_owned(), self.listen.clone().into())]);
+        server.extend(self.interface.clone().map(|name| ("interface".to_owned(), name.into())));
+        let upstream = |address: &String| Table::from_iter([("address".to_owned(), address.clone().into())]);
+        let upstreams: Vec<_> = self.upstream.iter().map(upstream).collect();
+        let mut tables = Table::from_iter([
+            ("server".to_owned(), server.into()),
+            ("upstream".to_owned(), upstreams.into()),
+        ]);
+        if let Some(socket) = &self.socket {
+            let control = Table::from_iter([("socket".to_owned(), socket.clone().into())]);
+            tables.insert("control".to_owned(), control.into());
+        }
+        (!self.listen.is_empty()).then(|| tables.to_string())
+    }
 }
 
 /// Question and client of --policy-test.
@@ -106,7 +145,11 @@ fn main() -> ExitCode {
         }
     };
     panics::watch();
-    let (config, source) = match ConfigSource::load_checked(&path) {
+    let loaded = match arguments.without_file.text() {
+        Some(text) => ConfigSource::of_command_line(&text),
+        None => ConfigSource::load_checked(&path),
+    };
+    let (config, source) = match loaded {
         Ok(loaded) => loaded,
         Err(refusal) => {
             for line in refusal.lines() {
@@ -129,7 +172,7 @@ fn main() -> ExitCode {
         for warning in preflight::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        say(io::stdout(), &format!("{}: accepted", Printable(path.display())));
+        say(io::stdout(), &format!("{}: accepted", Printable(file.path().display())));
         return ExitCode::SUCCESS;
     }
     match daemon::run(config, source, levels) {

@@ -16,7 +16,10 @@ use crate::{
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
 use ringdns_common::{fault::Fault, units::counted};
-use ringdns_config::{Config, ConfigError, error::place_of};
+use ringdns_config::{
+    Config, ConfigError,
+    error::{FileLine, place_of},
+};
 use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
 use ringdns_resolver::Resolver;
@@ -63,6 +66,8 @@ pub struct Reloader {
     /// `None`: there is no XDP program.
     access: Option<AccessGate>,
     running: Mutex<Running>,
+    /// Whether the configuration was read from a file, and can be read again.
+    is_file: bool,
     /// Refusal of the last reload.
     pub fault: Fault,
     /// Tables whose changes wait for a restart.
@@ -87,10 +92,23 @@ impl Reloader {
         links: Vec<Arc<Link>>,
         bans: Arc<Bans>,
     ) -> Self {
-        let ConfigSource { origin: FileText { path, .. }, tables } = source;
+        let ConfigSource { origin: FileText { path, text }, tables } = source;
+        let is_file = text.is_some();
         let running = Mutex::new(Running { tables, policy, local: LocalSources::default() });
         let (fault, waiting) = (Fault::default(), Mutex::default());
-        Reloader { path, resolver, listener, links, lists, bans, access: None, running, fault, waiting }
+        Reloader {
+            path,
+            resolver,
+            listener,
+            links,
+            lists,
+            bans,
+            access: None,
+            running,
+            fault,
+            waiting,
+            is_file,
+        }
     }
 
     /// Takes over the local data that the process was started with.
@@ -186,6 +204,8 @@ impl Reloader {
             }
             // Values of the file may be secrets, and problems are shown to all who may read metrics.
             Err(ConfigError::Read { source, .. }) => drop(self.fault.set(source)),
+            // Nothing was refused: there is nothing to read.
+            Err(ConfigError::NoFile) => {}
             Err(ConfigError::Refused { problems, .. }) => {
                 let count = counted(problems.len() as u64, "problem", "problems");
                 let command = "`ringctl reload` or `ringdnsd --check` names";
@@ -198,6 +218,9 @@ impl Reloader {
     fn read_and_apply(&self) -> Result<Reloaded, ConfigError> {
         // One reload at a time.
         let mut running = self.running.lock();
+        if !self.is_file {
+            return Err(ConfigError::NoFile);
+        }
         let text = read(&self.path)?;
         let (tables, before) = (Tables::of(&text, &running.tables.hasher), &running.tables);
         let changed = tables.differences(before);
@@ -280,13 +303,23 @@ pub struct ConfigSource {
 #[derive(Clone)]
 pub struct FileText {
     path: PathBuf,
-    text: String,
+    /// `None`: the command line has the configuration.
+    text: Option<String>,
 }
 
+/// Name of a configuration without a file in messages.
+const COMMAND_LINE: &str = "command line";
+
 impl FileText {
+    /// Returns the name of the file, or of what has its place.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns the path and the line of a key, as messages begin.
     pub fn place(&self, key: &str) -> String {
-        format!("{}{}", self.path.display(), place_of(&self.text, key))
+        let line = self.text.as_ref().map_or(FileLine(None), |text| place_of(text, key));
+        format!("{}{line}", self.path.display())
     }
 }
 
@@ -298,12 +331,24 @@ impl ConfigSource {
 
     /// Loads the configuration from a file, and checks it against this machine.
     pub fn load_checked(path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
-        let (mut config, source) = Self::load(path)?;
+        Self::checked(&read(path)?, path)
+    }
+
+    /// Takes the configuration of a command line, and checks it against this machine.
+    pub fn of_command_line(text: &str) -> Result<(Config, ConfigSource), ConfigError> {
+        let checked = Self::checked(text, Path::new(COMMAND_LINE)).map_err(ConfigError::without_lines);
+        let (config, mut source) = checked?;
+        source.origin.text = None;
+        Ok((config, source))
+    }
+
+    fn checked(text: &str, path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
+        let (mut config, source) = Self::parse(text, path)?;
         let problems = preflight::check(&mut config);
         if problems.is_empty() {
             Ok((config, source))
         } else {
-            Err(ConfigError::refused(path, &source.origin.text, problems))
+            Err(ConfigError::refused(path, text, problems))
         }
     }
 
@@ -315,7 +360,7 @@ impl ConfigSource {
     /// Parses a configuration from a text that was read from `path`.
     pub fn parse(text: &str, path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
         let config = Config::parse(text, path)?;
-        let origin = FileText { path: path.to_owned(), text: text.to_owned() };
+        let origin = FileText { path: path.to_owned(), text: Some(text.to_owned()) };
         Ok((config, ConfigSource { origin, tables: Tables::of(text, &RandomState::new()) }))
     }
 }
