@@ -19,9 +19,9 @@ const MOST: usize = 20_000;
 const QUEUE: usize = 256;
 /// Time until a name is looked up again, in seconds.
 const NAMED: Secs = 3_600;
-/// The same for an address without a name.
+/// Time until an address without a name is looked up again, in seconds.
 const NAMELESS: Secs = 600;
-/// The same after a failure.
+/// Time until a lookup that failed is repeated, in seconds.
 const FAILED: Secs = 60;
 
 /// Name of an address.
