@@ -331,7 +331,9 @@ impl Limiter {
         let levels = self.levels[usize::from(client.v6)];
         for ((level, cost), capacity) in levels.iter().zip(costs).zip(capacities) {
             let (hash, span) = (level.hash(&client), cost * Ticks::from(price));
-            if let Some(entry) = self.limited.get(hash) {
+            if !self.limited.is_empty()
+                && let Some(entry) = self.limited.get(hash)
+            {
                 entry.add(self.now, span, capacity);
             }
             self.add(hash, span, capacity);
@@ -449,7 +451,7 @@ impl Limiter {
         for (nth, (level, capacity)) in levels.iter().zip(capacities).enumerate() {
             let flood = if nth == 0 { self.terms[group.number() % GROUPS].flood } else { level.flood };
             let (hash, full) = (level.hash(client), self.now.saturating_add(capacity));
-            if self.limited.get(hash).is_none() {
+            if self.limited.is_empty() || self.limited.get(hash).is_none() {
                 let load = self.kru.load(hash, self.now);
                 if load <= capacity {
                     continue;
