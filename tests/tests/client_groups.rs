@@ -16,36 +16,34 @@ const KID: [u8; 4] = [127, 0, 20, 7];
 const GUEST: [u8; 4] = [127, 0, 30, 7];
 const PTR: u16 = 12;
 
-/// A ringdnsd on loopback, and an upstream that knows every address and the name of one.
+/// A ringdnsd on loopback, an upstream that knows every name, and one that knows the name of every address.
 struct Scene {
     folder: tempfile::TempDir,
     address: SocketAddr,
     upstream: Upstream,
+    reverse: Upstream,
     host: Host,
 }
 
 impl Scene {
     fn set() -> Self {
         let host = Host::local();
-        let upstream = Upstream::local(|seen| {
-            let response = match seen.query.qtype() {
-                // A pointer to the question's name, type, class, TTL, and the data.
-                PTR => seen.query.response(
-                    0,
-                    &[[&[0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, 11][..], b"\x05Guest\x03lan\0"].concat()],
-                ),
-                _ => seen.query.address([192, 0, 2, 1]),
-            };
-            vec![Say::Send(response)]
+        let upstream = Upstream::local(|seen| vec![Say::Send(seen.query.address([192, 0, 2, 1]))]);
+        // A pointer to the question's name, type, class, TTL, and the data.
+        let head = [0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 60, 0, 11];
+        let record = [&head[..], b"\x05Guest\x03lan\0"].concat();
+        let reverse = Upstream::local(move |seen| {
+            let records = if seen.query.qtype() == PTR { vec![record.clone()] } else { Vec::new() };
+            vec![Say::Send(seen.query.response(0, &records))]
         });
-        Scene { folder: tempfile::tempdir().unwrap(), address: free_address(&host), upstream, host }
+        Scene { folder: tempfile::tempdir().unwrap(), address: free_address(&host), upstream, reverse, host }
     }
 
     fn settings(&self, tables: &str) -> Settings {
         let tables = format!(
             "[[client_group]]\nname = \"guests\"\nclients = [\"127.0.30.0/24\"]\n\
              [[upstream]]\naddress = \"{}\"\nzones = [\"127.in-addr.arpa\"]\n{tables}",
-            self.upstream.address()
+            self.reverse.address()
         );
         Settings { tables, ..Settings::loopback(self.address, self.upstream.address()) }
     }

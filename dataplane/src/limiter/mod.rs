@@ -113,8 +113,6 @@ pub enum Action {
 pub struct Limiter {
     config: LimitConfig,
     has_exempt: bool,
-    /// Load above which a prefix around clients is over its limit.
-    capacity: Ticks,
     /// Terms by group.
     terms: [Terms; GROUPS],
     /// Prefix lengths of IPv4 clients, then those of IPv6 clients.
@@ -226,7 +224,6 @@ impl Limiter {
         let mut dice = Dice::new(hash);
         let mut limiter = Limiter {
             has_exempt: false,
-            capacity: 0,
             terms: Terms::of_groups(&config),
             levels: [[Level::default(); LEVELS]; 2],
             kru: Kru::new()?,
@@ -250,8 +247,6 @@ impl Limiter {
 
     /// Replaces the limits. Counters keep their loads, in seconds to drain.
     pub fn set_config(&mut self, config: LimitConfig) {
-        let all = GroupLimit { per_second: config.per_second.max(1), burst: config.burst };
-        self.capacity = Terms::new(all, &config).capacity;
         self.terms = Terms::of_groups(&config);
         for (levels, prefixes) in self.levels.iter_mut().zip([V4_PREFIXES, V6_PREFIXES]) {
             for (level, (len, multiple)) in levels.iter_mut().zip(prefixes) {
@@ -332,10 +327,13 @@ impl Limiter {
     pub fn charge(&mut self, address: IpAddr, price: u32) {
         let client = Client::of(address);
         let Some(group) = self.payer(&client) else { return };
-        for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
-            let (cost, capacity) = self.terms_of(group, &client, nth);
+        let (costs, capacities) = self.terms_of(group, &client);
+        let levels = self.levels[usize::from(client.v6)];
+        for ((level, cost), capacity) in levels.iter().zip(costs).zip(capacities) {
             let (hash, span) = (level.hash(&client), cost * Ticks::from(price));
-            if let Some(entry) = self.limited.get(hash) {
+            if !self.limited.is_empty()
+                && let Some(entry) = self.limited.get(hash)
+            {
                 entry.add(self.now, span, capacity);
             }
             self.add(hash, span, capacity);
@@ -376,8 +374,9 @@ impl Limiter {
             }
             let Some(group) = self.payer(&client) else { continue };
             let price = price_of(window, frame.len(), &client);
-            for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
-                let (cost, capacity) = self.terms_of(group, &client, nth);
+            let (costs, capacities) = self.terms_of(group, &client);
+            let levels = &self.levels[usize::from(client.v6)];
+            for ((level, cost), capacity) in levels.iter().zip(costs).zip(capacities) {
                 if let Some(entry) = self.limited.get(level.hash(&client)) {
                     entry.add(self.now, cost * price, capacity);
                 }
@@ -392,10 +391,14 @@ impl Limiter {
         let Some(group) = self.payer(&client) else { return };
         let price = price_of(window, len, &client) * Ticks::from(SAMPLE);
         let drawn = 1 + self.dice.below(LEVELS as u32 - 1) as usize % (LEVELS - 1);
-        for (nth, price) in [(0, price), (drawn, price * (LEVELS - 1) as Ticks)] {
-            let hash = self.levels[usize::from(client.v6)][nth].hash(&client);
-            let (cost, capacity) = self.terms_of(group, &client, nth);
-            self.add(hash, cost * price, capacity);
+        let (levels, v6) = (&self.levels[usize::from(client.v6)], usize::from(client.v6));
+        let terms = &self.terms[group.number() % GROUPS];
+        let charge = |nth: usize, price: Ticks| {
+            (levels[nth].hash(&client), terms.costs[v6][nth] * price, terms.capacities[nth])
+        };
+        let charges = [charge(0, price), charge(drawn, price * (LEVELS - 1) as Ticks)];
+        for (hash, span, capacity) in charges {
+            self.add(hash, span, capacity);
         }
     }
 
@@ -414,16 +417,15 @@ impl Limiter {
             return None;
         }
         let group = self.config.groups.as_ref().map_or(Group::DEFAULT, |groups| groups.of(address));
-        self.terms[group.number()].is_limited.then_some(group)
+        self.terms[group.number() % GROUPS].is_limited.then_some(group)
     }
 
-    /// Returns the cost of a price of one for the `nth` prefix length around a client of `group`, and
-    /// the load above which that prefix is over its limit.
+    /// Returns the costs of a price of one for the prefixes around a client of `group`, and the loads
+    /// above which they are over their limits.
     #[inline(always)]
-    fn terms_of(&self, group: Group, client: &Client, nth: usize) -> (Ticks, Ticks) {
-        let terms = &self.terms[group.number()];
-        let capacity = if nth == 0 { terms.capacity } else { self.capacity };
-        (terms.costs[usize::from(client.v6)][nth], capacity)
+    fn terms_of(&self, group: Group, client: &Client) -> ([Ticks; LEVELS], [Ticks; LEVELS]) {
+        let terms = &self.terms[group.number() % GROUPS];
+        (terms.costs[usize::from(client.v6)], terms.capacities)
     }
 
     /// Adds `span` to a counter, and lists its prefix if that is over the limit then.
@@ -444,11 +446,12 @@ impl Limiter {
 
     /// Whether a prefix of a client of `group` is over its limit. Counts the refusal.
     fn is_over(&mut self, client: &Client, group: Group) -> bool {
-        for (nth, level) in self.levels[usize::from(client.v6)].into_iter().enumerate() {
-            let (_, capacity) = self.terms_of(group, client, nth);
-            let flood = if nth == 0 { self.terms[group.number()].flood } else { level.flood };
+        let (_, capacities) = self.terms_of(group, client);
+        let levels = self.levels[usize::from(client.v6)];
+        for (nth, (level, capacity)) in levels.iter().zip(capacities).enumerate() {
+            let flood = if nth == 0 { self.terms[group.number() % GROUPS].flood } else { level.flood };
             let (hash, full) = (level.hash(client), self.now.saturating_add(capacity));
-            if self.limited.get(hash).is_none() {
+            if self.limited.is_empty() || self.limited.get(hash).is_none() {
                 let load = self.kru.load(hash, self.now);
                 if load <= capacity {
                     continue;

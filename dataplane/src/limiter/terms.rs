@@ -38,8 +38,8 @@ pub struct Terms {
     /// Times that the counters of the prefix lengths take to drain a price of one, of IPv4 clients and
     /// of IPv6 clients.
     pub costs: [[Ticks; LEVELS]; 2],
-    /// Load above which a client is over its limit.
-    pub capacity: Ticks,
+    /// Loads above which a client and the prefixes around it are over their limits.
+    pub capacities: [Ticks; LEVELS],
     /// Number of queries of a client refused in a second that make a flood; zero: there is none.
     pub flood: u32,
     /// Whether there is a limit.
@@ -55,9 +55,12 @@ impl Terms {
             costs[0] = cost(limit.per_second);
             costs.map(|cost| cost.max(1))
         });
+        // The prefixes are shared with other groups, so they have one burst.
+        let mut capacities = [capacity(config.per_second, config.burst); LEVELS];
+        capacities[0] = capacity(limit.per_second, limit.burst);
         Terms {
             costs,
-            capacity: cost(limit.per_second) * Ticks::from(limit.burst.max(BURST_MIN)),
+            capacities,
             flood: config.flood_times.saturating_mul(limit.per_second),
             is_limited: limit.per_second > 0,
         }
@@ -79,6 +82,11 @@ impl GroupLimits {
     pub fn of(&self, client: IpAddr) -> Group {
         self.clients.of(client.to_canonical())
     }
+}
+
+/// Returns the time that a counter with a whole burst takes to drain.
+fn capacity(per_second: u32, burst: u32) -> Ticks {
+    cost(per_second) * Ticks::from(burst.max(BURST_MIN))
 }
 
 /// Returns the share of a query in a limit, as the time that a counter takes to drain it.

@@ -19,9 +19,9 @@ const MOST: usize = 20_000;
 const QUEUE: usize = 256;
 /// Time until a name is looked up again, in seconds.
 const NAMED: Secs = 3_600;
-/// Time for which an address without a name is not looked up again.
+/// Time until an address without a name is looked up again, in seconds.
 const NAMELESS: Secs = 600;
-/// Time for which an address is not looked up again after a failure.
+/// Time until a lookup that failed is repeated, in seconds.
 const FAILED: Secs = 60;
 
 /// Name of an address.
