@@ -221,6 +221,11 @@ impl<S: ResponseSource> Judge<'_, S> {
         if let Some(next_closer) = signed.next_closer(&set.owner) {
             let denials = self.walk.denials(response, &keys)?;
             match denials.closer(&next_closer, &mut self.walk.budget)? {
+                Some(Strength::Secure) if response.is_for_ranges => {
+                    let ttl = signed.ttl();
+                    let wildcard = SignedSet::of_wildcard(response, set, &keys.zone, ttl, &next_closer);
+                    self.verdict.denials.extend(wildcard);
+                }
                 Some(Strength::Secure) => {}
                 Some(Strength::Insecure(why)) => self.is_insecure(why),
                 None => return Err(Unproven::Bogus(ede::NSEC_MISSING)),

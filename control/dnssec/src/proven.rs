@@ -34,17 +34,18 @@ pub struct ProvenAnswer {
     pub answers: Vec<ProvenRecord>,
     /// Authority section: the proof that something does not exist.
     pub authorities: Vec<ProvenRecord>,
-    /// Denials in [responses for ranges](crate::Response::for_ranges) that a zone has signed.
+    /// Denials, and records that were expanded from wildcards, in
+    /// [responses for ranges](crate::Response::for_ranges) that a zone has signed.
     pub denials: Vec<SignedSet>,
 }
 
-/// RRset that denies something, or tells for how long it may be denied: NSEC, NSEC3 or SOA. The zone
-/// has signed it under its own name.
+/// RRset that denies something, or tells for how long it may be denied: NSEC, NSEC3 or SOA, which the
+/// zone has signed under its own name; or one that was expanded from a wildcard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedSet {
     /// Zone that has signed the set.
     pub zone: Name,
-    /// Owner.
+    /// Owner; if the records were expanded from a wildcard, the wildcard.
     pub owner: Name,
     /// Type.
     pub rtype: u16,
@@ -63,13 +64,43 @@ impl SignedSet {
             rtype::NSEC | rtype::NSEC3 => true,
             _ => false,
         };
-        is_of_use.then(|| {
-            let ttl = ttl_of(response, set).min(most);
-            let mut records = Vec::new();
-            push(&mut records, response, set, ttl);
-            SignedSet { zone: zone.clone(), owner: set.owner.clone(), rtype: set.rtype, ttl, records }
-        })
+        is_of_use.then(|| Self::with_owner(set.owner.clone(), response, set, zone, most))
     }
+
+    /// Returns a set that was expanded from the wildcard beside `next_closer`, which `zone` has signed.
+    pub(crate) fn of_wildcard(
+        response: &Response,
+        set: &RrSet,
+        zone: &Name,
+        most: u32,
+        next_closer: &Name,
+    ) -> Option<Self> {
+        let wildcard = next_closer.parent()?.wildcard()?;
+        is_of_wildcards(set.rtype).then(|| Self::with_owner(wildcard, response, set, zone, most))
+    }
+
+    fn with_owner(owner: Name, response: &Response, set: &RrSet, zone: &Name, most: u32) -> Self {
+        let ttl = ttl_of(response, set).min(most);
+        let mut records = Vec::new();
+        push(&mut records, response, set, ttl);
+        SignedSet { zone: zone.clone(), owner, rtype: set.rtype, ttl, records }
+    }
+}
+
+/// Whether records of a type are kept and expanded if a wildcard has them. Aliases lead to other names;
+/// delegations and denials are nothing that a wildcard makes (RFC 4592 section 4).
+pub fn is_of_wildcards(rtype: u16) -> bool {
+    !matches!(
+        rtype,
+        rtype::NS
+            | rtype::CNAME
+            | rtype::SOA
+            | rtype::DNAME
+            | rtype::DS
+            | rtype::RRSIG
+            | rtype::NSEC
+            | rtype::NSEC3
+    )
 }
 
 /// Appends a set and its signatures, with TTLs of at most `most` seconds.

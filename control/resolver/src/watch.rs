@@ -9,6 +9,8 @@ use ringdns_dataplane::{
 use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::timeout};
 
+/// Extended error (RFC 8914): Synthesized.
+pub(crate) const SYNTHESIZED: u16 = 29;
 /// Longest time that an answer waits for firewalls to know its addresses.
 const PATIENCE: Duration = Duration::from_millis(200);
 
@@ -48,7 +50,8 @@ impl Watched {
         turn: &mut Turn,
         then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
     ) {
-        let is_made = resolved.source.tier == Tier::Local;
+        // The host tier does not keep what was made of a wildcard for another name.
+        let is_made = resolved.source.tier == Tier::Local || resolved.answer.ede == Some(SYNTHESIZED);
         let whole = Some(&resolved.answer).filter(|_| is_made && !resolved.groups.is_empty());
         let listed = resolved.listed.iter().filter(|listed| {
             (is_made || listed.is_of_list) && !listed.is_withheld && !listed.groups.is_empty()

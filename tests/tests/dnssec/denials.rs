@@ -57,6 +57,56 @@ fn a_flood_of_made_up_names_in_a_signed_zone_stays_here() {
     assert_eq!((opt_out.rcode(), another.rcode(), ours.asked()), (NXDOMAIN, NXDOMAIN, asked + 1));
 }
 
+/// Asks for made-up names below a wildcard, which all have its address. Returns the number of questions
+/// to the upstream.
+fn flood_wildcard(client: &Client, upstream: &Upstream, zone: &str) -> usize {
+    let before = upstream.asked();
+    for number in 0..NAMES {
+        let reply = client.ask(&Query::a(&made_up(number, zone)).dnssec(number % 3 == 0, false));
+        assert_eq!((reply.rcode(), reply.addresses().len()), (NOERROR, 1), "{number}: {reply:?}");
+        assert_eq!(reply.is_authentic(), number % 3 == 0, "{number}: {reply:?}");
+    }
+    upstream.asked() - before
+}
+
+/// Names that a wildcard has are answered from its records and the denial of others (RFC 8198 section
+/// 5.3).
+#[test]
+fn a_flood_of_made_up_names_below_a_signed_wildcard_stays_here() {
+    let Some(scene) = Scene::set() else { return };
+    let (host, knot) = (scene.lab.server(), scene.knot.address());
+    let (ours, theirs) = (relay(host, knot), relay(host, knot));
+    let ringdnsd = Ringdnsd::start(host, &scene.settings(ours.address(), ""));
+    let unbound = Unbound::validating(host, free_address(host), theirs.address(), scene.anchor.path());
+    let (client, at_unbound) = (scene.client(), Client::of(host, unbound.address()));
+    println!("{NAMES} made-up names below a wildcard, a third with DO=1; questions to the upstream");
+    println!("| zone | ringdns | Unbound |");
+    for (zone, most) in [("wild.signed", 12), ("wild.nsec3", 20)] {
+        let own = flood_wildcard(&client, &ours, zone);
+        println!("| {zone} | {own} | {} |", flood_wildcard(&at_unbound, &theirs, zone));
+        assert!(own <= most, "{zone}: {own}");
+    }
+    let expanded = ringdnsd.stat("/resolver/counters/expanded");
+    assert!(expanded >= 2 * NAMES as u64 - 100, "{expanded}");
+    // Opt-out proves nothing, and what one type has says nothing of another.
+    for (name, qtype) in [("b.wild.optout", A), ("c.wild.optout", A), ("d.wild.signed", TXT)] {
+        let asked = ours.asked();
+        assert_eq!(client.ask(&Query::of(name, qtype)).rcode(), NOERROR, "{name}");
+        assert!(ours.asked() > asked, "{name}");
+    }
+    // The name beside the wildcard has its own records.
+    let www = client.ask(&Query::a("www.signed").dnssec(true, false));
+    assert_eq!((www.rcode(), www.is_authentic(), www.addresses().len()), (NOERROR, true, 1));
+    // A client that validates accepts them.
+    let anchor = for_delv();
+    for zone in ["wild.signed", "wild.nsec3"] {
+        let before = ringdnsd.stat("/resolver/counters/expanded");
+        let answer = delv(&scene, anchor.path(), DNS_V4, &format!("delv.{zone}"), "A");
+        assert!(answer.contains("; fully validated") && answer.contains("192.0.2.1"), "{zone}: {answer}");
+        assert!(ringdnsd.stat("/resolver/counters/expanded") > before, "{zone} was not made: {answer}");
+    }
+}
+
 /// Writes the anchor in the form that delv reads.
 fn for_delv() -> NamedTempFile {
     let words: Vec<_> = tree().anchor.split_whitespace().collect();

@@ -29,9 +29,10 @@ table! {
         /// answers for: `["corp.example"]`. Special names of `[local]` need no entry.
         insecure: Vec<String> = Vec::new(),
         /// Whether validated denials (NSEC, and NSEC3 without opt-out) also answer other questions
-        /// about names and types that do not exist, with proof and without asking upstreams (RFC
-        /// 8198): a flood of made-up names in a signed zone then costs its servers little. Such
-        /// answers have the extended error 29.
+        /// about names and types that do not exist, and with a validated wildcard those about names
+        /// that have its records, with proof and without asking upstreams (RFC 8198): a flood of
+        /// made-up names in a signed zone then costs its servers little. Such answers have the
+        /// extended error 29.
         aggressive: bool = true,
     }
 }

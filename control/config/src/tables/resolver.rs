@@ -22,8 +22,9 @@ table! {
         cookies: bool = true,
         /// Most questions a second in one zone that are resolved once the zone is flooded with random
         /// names: it has more questions than this, which no cache answers, more than an eighth of
-        /// those of all zones, and at least half of them find nothing. Names of the zone that are or
-        /// were cached are not affected. Queries beyond that are answered with SERVFAIL, over UDP
+        /// those of all zones, and at least half of them find nothing; or more than half of those of
+        /// all zones, and nearly all of them find the same records, as below a wildcard. Names of the
+        /// zone that are or were cached are not affected. Queries beyond that are answered with SERVFAIL, over UDP
         /// every second one; the others are not. `0`: no zone is capped. A change takes effect with
         /// a reload.
         zone_misses: u32 = 1000,

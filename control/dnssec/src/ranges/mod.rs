@@ -1,17 +1,18 @@
 //! Ranges: names and types of signed zones that are known not to exist, from denials that were
-//! validated for other questions (RFC 8198).
+//! validated for other questions (RFC 8198), and records of wildcards, which the names in a range may
+//! have (section 5.3).
 //!
 //! A question about one of them is answered without asking anyone, and with its proof. The denials
 //! that may prove it are looked up, and are then judged by the code that judges those in responses.
-//! Left out are NSEC3 records with opt-out or too many iterations, and NSEC records that deny no
-//! other name.
+//! Left out are NSEC3 records with opt-out or too many iterations, NSEC records that deny no other
+//! name, and aliases that a wildcard makes.
 
 mod order;
 mod zone;
 
 use crate::{
     name::Name,
-    proven::{ProvenAnswer, SignedSet},
+    proven::{ProvenAnswer, SignedSet, is_of_wildcards},
     rdata::rtype,
 };
 use std::collections::{HashMap, VecDeque};
@@ -64,7 +65,7 @@ impl Ranges {
         self.bytes
     }
 
-    /// Keeps denials that [`validate`](crate::validate) has verified at `now` or later, from responses of
+    /// Keeps denials and wildcards that [`validate`](crate::validate) has verified at `now` or later, from responses of
     /// `generation`.
     pub fn learn(&mut self, sets: &[SignedSet], generation: u64, now: u32) {
         for set in sets.iter().filter(|set| set.ttl > 0) {
@@ -106,6 +107,23 @@ impl Ranges {
         if !is_of_data(asking.qtype) {
             return None;
         }
+        let (zone, ranges) = self.closest(asking)?;
+        ranges.deny(&zone, asking)
+    }
+
+    /// Returns the records of a wildcard that a name has, with the proof that it has no others, if that
+    /// follows from what was learned.
+    pub fn expand(&mut self, asking: &Asking<'_>) -> Option<ProvenAnswer> {
+        if !is_of_data(asking.qtype) || !is_of_wildcards(asking.qtype) {
+            return None;
+        }
+        let (zone, ranges) = self.closest(asking)?;
+        ranges.expand(&zone, asking)
+    }
+
+    /// Returns the closest zone above what is asked for. It decides: those above know nothing of its
+    /// names.
+    fn closest(&mut self, asking: &Asking<'_>) -> Option<(Name, &mut ZoneRanges)> {
         let labels = asking.name.label_count();
         // DS records belong to the parent zone (RFC 4035 section 2.4).
         let most = if asking.qtype == rtype::DS { labels.checked_sub(1)? } else { labels };
@@ -114,9 +132,9 @@ impl Ranges {
             rest.next();
         }
         for labels in (asking.least..=most).rev() {
-            // The closest zone decides: those above know nothing of its names.
-            if let Some(ranges) = self.zones.get_mut(rest.as_wire()) {
-                return ranges.deny(&asking.name.suffix(labels), asking);
+            if self.zones.contains_key(rest.as_wire()) {
+                let ranges = self.zones.get_mut(rest.as_wire())?;
+                return Some((asking.name.suffix(labels), ranges));
             }
             rest.next();
         }

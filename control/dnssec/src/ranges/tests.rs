@@ -102,6 +102,32 @@ impl Model {
         if is_there { Truth::There } else { Truth::NoData }
     }
 
+    /// Returns the wildcard whose records of a type a name has, if it has no own ones.
+    fn expansion(&self, asked: &Name, qtype: u16) -> Option<Name> {
+        if self.truth(asked, qtype) != Truth::There || self.exists(asked) {
+            return None;
+        }
+        let mut above = (0..asked.label_count()).rev().map(|labels| asked.suffix(labels));
+        let wildcard = above.find(|above| self.exists(above))?.wildcard()?;
+        self.has(&wildcard, qtype).then_some(wildcard)
+    }
+
+    /// Returns the records of all wildcards, as expanded for some name.
+    fn wildcards(&self) -> Vec<SignedSet> {
+        let wildcards = self.names.iter().filter(|(owner, _)| owner.is_wildcard());
+        let sets = wildcards.flat_map(|(owner, types)| {
+            let types = types.iter().filter(|rtype| is_of_wildcards(**rtype));
+            let set = |rtype: &u16| {
+                let mut set = self.set(owner.clone(), *rtype, owner.as_wire().to_vec());
+                let some = owner.parent().and_then(|above| above.prepend(b"some")).unwrap();
+                set.records.iter_mut().for_each(|record| record.owner = some.as_wire().to_vec());
+                set
+            };
+            types.map(set).collect::<Vec<_>>()
+        });
+        sets.collect()
+    }
+
     fn set(&self, owner: Name, rtype: u16, rdata: Vec<u8>) -> SignedSet {
         let record = |rtype, rdata| ProvenRecord { owner: owner.as_wire().to_vec(), rtype, ttl: TTL, rdata };
         let records = vec![record(rtype, rdata), record(rtype::RRSIG, vec![0; 90])];
@@ -162,6 +188,10 @@ fn denied(ranges: &mut Ranges, name: &Name, qtype: u16, now: u32) -> Option<Prov
     ranges.deny(&Asking { name, qtype, least: 0, now, is_void: &|_| false })
 }
 
+fn expanded(ranges: &mut Ranges, name: &Name, qtype: u16, now: u32) -> Option<ProvenAnswer> {
+    ranges.expand(&Asking { name, qtype, least: 0, now, is_void: &|_| false })
+}
+
 fn told(denied: Option<&ProvenAnswer>) -> Option<Truth> {
     denied.map(|denied| if denied.rcode == 3 { Truth::NoName } else { Truth::NoData })
 }
@@ -205,6 +235,121 @@ proptest! {
             prop_assert!(said.is_none() || said == expected, "{:?} {}: {:?}, {:?}", name, qtype, said, truth);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..Default::default() })]
+
+    /// A wildcard is expanded for those names that have no records but its, whatever part of the denials
+    /// is known; and for all of them if everything is known.
+    #[test]
+    fn wildcards_are_expanded_as_the_zone_would(
+        zone in zones(),
+        wildcards in vec((labels(), vec(select(vec![A, TXT, CNAME]), 1..3)), 1..4),
+        hashed in any::<bool>(),
+        opt_out in any::<bool>(),
+        known in vec(any::<bool>(), 64),
+        asked in vec((labels(), select(vec![A, TXT, CNAME, NS, DS, SOA])), 1..60),
+    ) {
+        let beside = |mut labels: Vec<&'static [u8]>| {
+            labels.pop();
+            labels.push(b"*");
+            labels
+        };
+        let own = zone.names.iter().filter(|(owner, _)| **owner != zone.origin);
+        let own = own.map(|(owner, types)| {
+            let mut labels: Vec<_> = owner.labels().take(owner.label_count() - zone.origin.label_count()).collect();
+            labels.reverse();
+            let labels = labels.into_iter().map(|label| &*Box::leak(label.to_vec().into_boxed_slice()));
+            (labels.collect(), types.iter().copied().collect())
+        });
+        let wildcards = wildcards.into_iter().map(|(labels, types)| (beside(labels), types));
+        let origin = match zone.origin.label_count() { 0 => "", 1 => "z", _ => "deep.z" };
+        let zone = Model::new(origin, own.chain(wildcards).collect());
+        let denials = match hashed {
+            true => zone.nsec3(u8::from(opt_out), 1),
+            false => zone.nsec(),
+        };
+        let usable = !(hashed && opt_out);
+        let (mut some, mut all) = (Ranges::new(1 << 20), Ranges::new(1 << 20));
+        for (set, is_known) in denials.iter().chain(&zone.wildcards()).zip(known.iter().cycle()) {
+            if *is_known {
+                some.learn(std::slice::from_ref(set), 0, NOW);
+            }
+        }
+        all.learn(&denials, 0, NOW);
+        all.learn(&zone.wildcards(), 0, NOW);
+        for (labels, qtype) in asked {
+            let name = below(&zone.origin, &labels);
+            let expected = zone.expansion(&name, qtype).filter(|_| usable && is_of_wildcards(qtype));
+            for (ranges, is_all) in [(&mut some, false), (&mut all, true)] {
+                let Some(made) = expanded(ranges, &name, qtype, NOW) else {
+                    prop_assert!(!is_all || expected.is_none(), "{name:?} {qtype}: {expected:?}");
+                    continue;
+                };
+                let data: Vec<_> = made.answers.iter().map(|record| (&*record.owner, record.rtype)).collect();
+                prop_assert_eq!(data, [(name.as_wire(), qtype), (name.as_wire(), rtype::RRSIG)]);
+                let source = Name::from_wire(&made.answers[0].rdata);
+                prop_assert_eq!(&source, &expected, "{:?} {}", name, qtype);
+                prop_assert!(made.secure && made.rcode == 0 && !made.authorities.is_empty());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_expansion_lasts_no_longer_than_the_wildcard_and_the_denial() {
+    let zone = Model::new("z", vec![(vec![b"*"], vec![A])]);
+    let asked = name("c.z");
+    let with_ttl =
+        |sets: Vec<SignedSet>, ttl| sets.into_iter().map(|set| SignedSet { ttl, ..set }).collect::<Vec<_>>();
+    for (nsec, wildcard, minimum, lasts) in
+        [(300, 50, None, 50), (40, 300, None, 40), (300, 300, Some(30), 30), (300, 0, None, 0)]
+    {
+        let mut ranges = Ranges::new(1 << 20);
+        ranges.learn(&with_ttl(zone.nsec(), nsec), 0, NOW);
+        assert_eq!(expanded(&mut ranges, &asked, A, NOW), None, "the wildcard is not known");
+        ranges.learn(&with_ttl(zone.wildcards(), wildcard), 0, NOW);
+        ranges.learn(&minimum.map(|minimum| zone.soa(minimum)).into_iter().collect::<Vec<_>>(), 0, NOW);
+        let ttls = |now| {
+            let made = expanded(&mut ranges, &asked, A, now)?;
+            let records = made.answers.iter().chain(&made.authorities);
+            let ttls: BTreeSet<_> = records.map(|record| record.ttl).collect();
+            assert_eq!(ttls.len(), 1, "{made:?}");
+            ttls.first().copied()
+        };
+        let expected = [0, 10].map(|passed| (lasts > passed).then(|| lasts - passed));
+        assert_eq!([NOW, NOW + 10].map(ttls), expected, "{nsec} {wildcard} {minimum:?}");
+        assert_eq!(expanded(&mut ranges, &asked, A, NOW + lasts), None);
+        assert_eq!(expanded(&mut ranges, &name("*.z"), A, NOW), None, "the wildcard itself");
+    }
+    let mut ranges = Ranges::new(1 << 20);
+    ranges.learn(&[zone.nsec(), zone.wildcards()].concat(), 7, NOW);
+    let mut ask = |least, void: u64| {
+        let is_void = |generation| generation <= void;
+        ranges.expand(&Asking { name: &asked, qtype: A, least, now: NOW, is_void: &is_void }).is_some()
+    };
+    assert_eq!([ask(0, 6), ask(1, 6), ask(2, 6), ask(0, 7)], [true, true, false, false]);
+}
+
+/// A zone with many wildcards fills its part and no more.
+#[test]
+fn bytes_of_wildcards_are_bounded() {
+    const MOST: usize = 256 << 10;
+    let mut ranges = Ranges::new(MOST);
+    let zone = small();
+    for number in 0..5_000 {
+        let owner = name(&format!("n{number}.z")).wildcard().unwrap();
+        ranges.learn(&[zone.set(owner, A, vec![0; 100])], 0, NOW);
+        assert!(ranges.bytes() <= MOST / ZONE_PART + 2 * ZONE_OVERHEAD, "{}", ranges.bytes());
+    }
+    assert!(ranges.bytes() > MOST / ZONE_PART / 2);
+    let types = [NS, CNAME, SOA, DNAME, DS, rtype::RRSIG];
+    let mut ranges = Ranges::new(MOST);
+    let owner = name("*.z");
+    types.iter().for_each(|rtype| ranges.learn(&[zone.set(owner.clone(), *rtype, vec![0; 100])], 0, NOW));
+    ranges.learn(&[zone.set(name("b.z"), A, vec![0; 4])], 0, NOW);
+    assert!(ranges.bytes() < 2 * ZONE_OVERHEAD + MOST / 100, "{}", ranges.bytes());
 }
 
 fn small() -> Model {

@@ -7,7 +7,7 @@ use crate::{
     denial::{Denials, ITERATIONS_MAX, Strength, hash_of_owner},
     ede,
     name::Name,
-    proven::{ProvenAnswer, ProvenRecord, SignedSet},
+    proven::{ProvenAnswer, ProvenRecord, SignedSet, is_of_wildcards},
     rdata::rtype,
     records::{HASH, Nsec, Nsec3},
 };
@@ -38,6 +38,8 @@ enum Fact {
     Nsec(Name, Nsec),
     /// Owner and data.
     Nsec3(Name, Nsec3),
+    /// Records of a wildcard, as they were expanded for some name.
+    Wildcard,
 }
 
 /// Denial that was validated, with its signatures.
@@ -64,7 +66,7 @@ impl Kept {
     }
 }
 
-/// Denials by owner, for NSEC, or by hash, for NSEC3.
+/// Denials by owner, for NSEC, or by hash, for NSEC3; or records of wildcards by owner and type.
 #[derive(Default)]
 struct Chain {
     kept: BTreeMap<SortKey, Kept>,
@@ -101,6 +103,7 @@ pub struct ZoneRanges {
     soa: Option<Kept>,
     nsec: Chain,
     nsec3: Chain,
+    wildcards: Chain,
     /// Salt and iterations of all that is in `nsec3`.
     parameters: Option<(Box<[u8]>, u16)>,
     /// Bytes in use.
@@ -113,16 +116,21 @@ impl ZoneRanges {
     /// Adds a set, if it can be used for other questions.
     pub fn learn(&mut self, set: SignedSet, generation: u64, now: u32) {
         let mut data = set.records.iter().filter(|record| record.rtype == set.rtype);
-        // There is one record of each of these types.
-        let (Some(record), None) = (data.next(), data.next()) else { return };
-        let Some((key, fact)) = self.fact(&set, &record.rdata) else { return };
+        let found = match (data.next(), data.next()) {
+            (Some(_), _) if is_of_wildcards(set.rtype) => wildcard(&set),
+            // There is one record of each type of denial.
+            (Some(record), None) => self.fact(&set, &record.rdata),
+            _ => None,
+        };
+        let Some((key, fact)) = found else { return };
         let expires = now.saturating_add(set.ttl);
         let kept = Kept { fact, records: set.records, learned: now, expires, generation, used: false };
         self.bytes += kept.bytes();
         let old = match set.rtype {
             rtype::SOA => self.soa.replace(kept),
             rtype::NSEC => self.nsec.kept.insert(key, kept),
-            _ => self.nsec3.kept.insert(key, kept),
+            rtype::NSEC3 => self.nsec3.kept.insert(key, kept),
+            _ => self.wildcards.kept.insert(key, kept),
         };
         self.bytes -= old.map_or(0, |old| old.bytes());
     }
@@ -164,9 +172,9 @@ impl ZoneRanges {
     /// Evicts denials until at most `most` bytes are in use.
     pub fn shrink(&mut self, most: usize) {
         while self.bytes > most {
-            let larger =
-                if self.nsec.kept.len() > self.nsec3.kept.len() { &mut self.nsec } else { &mut self.nsec3 };
-            match larger.evict() {
+            let chains = [&mut self.nsec, &mut self.nsec3, &mut self.wildcards];
+            let largest = chains.into_iter().max_by_key(|chain| chain.kept.len());
+            match largest.map_or(0, Chain::evict) {
                 0 => break,
                 bytes => self.bytes -= bytes,
             }
@@ -200,12 +208,68 @@ impl ZoneRanges {
         Some(ProvenAnswer { rcode, secure, ede, authorities, ..ProvenAnswer::default() })
     }
 
+    /// Returns the records that a wildcard of this zone has for a name, with the proof that no closer
+    /// name exists.
+    pub fn expand(&mut self, zone: &Name, asking: &Asking<'_>) -> Option<ProvenAnswer> {
+        if self.wildcards.kept.is_empty() {
+            return None;
+        }
+        let name = asking.name;
+        let (key, labels) = (zone.label_count()..name.label_count()).rev().find_map(|labels| {
+            let key = wildcard_key(&name.suffix(labels).wildcard()?, asking.qtype);
+            self.wildcards.kept.get(&key).is_some_and(|kept| kept.holds(asking)).then_some((key, labels))
+        })?;
+        // The name above the wildcard exists, so no other wildcard matches.
+        let (proof, is_hashed) = self.closer(zone, asking, &name.suffix(labels + 1))?;
+        let soa = self.soa.as_ref().filter(|soa| soa.holds(asking));
+        // As for a denial, if the SOA is known (RFC 8198 section 5.4).
+        let minimum = match soa.map(|soa| &soa.fact) {
+            Some(Fact::Soa(minimum)) => *minimum,
+            _ => u32::MAX,
+        };
+        let kept = self.wildcards.kept.get_mut(&key)?;
+        kept.used = true;
+        let (mut ttl, mut answers) = (kept.expires - asking.now, kept.records.clone());
+        let chain = if is_hashed { &mut self.nsec3 } else { &mut self.nsec };
+        let mut authorities = Vec::new();
+        for key in &proof.keys {
+            let kept = chain.kept.get_mut(key)?;
+            kept.used = true;
+            ttl = ttl.min(kept.expires.min(kept.learned.saturating_add(minimum)).checked_sub(asking.now)?);
+            authorities.extend_from_slice(&kept.records);
+        }
+        if ttl == 0 {
+            return None;
+        }
+        answers.iter_mut().for_each(|record| record.owner = name.as_wire().to_vec());
+        answers.iter_mut().chain(&mut authorities).for_each(|record| record.ttl = ttl);
+        self.used = true;
+        let (rcode, secure, ede) = (proof.rcode, true, Some(ede::SYNTHESIZED));
+        Some(ProvenAnswer { rcode, secure, ede, answers, authorities, ..ProvenAnswer::default() })
+    }
+
+    /// Returns the proof that the next closer name does not exist, and whether it is of hashes.
+    fn closer(&self, zone: &Name, asking: &Asking<'_>, next_closer: &Name) -> Option<(Proof, bool)> {
+        let mut search = Search::new(&self.nsec, false, zone, asking);
+        if search.add(&sort_key(next_closer)).is_some()
+            && let Some(proof) = search.no_closer(next_closer)
+        {
+            return Some((proof, false));
+        }
+        let (salt, iterations) = self.parameters.as_ref().filter(|_| !self.nsec3.kept.is_empty())?;
+        let mut search = Search::new(&self.nsec3, true, zone, asking);
+        let hash = nsec3_hash(next_closer.as_wire(), salt, *iterations);
+        search.hashes.push((next_closer.clone(), hash));
+        search.add(&hash)?;
+        Some((search.no_closer(next_closer)?, true))
+    }
+
     fn by_nsec(&self, zone: &Name, asking: &Asking<'_>) -> Option<Proof> {
         let name = asking.name;
         let mut search = Search::new(&self.nsec, false, zone, asking);
         let (owner, next) = match &search.add(&sort_key(name))?.fact {
             Fact::Nsec(owner, nsec) => (owner, &nsec.next),
-            Fact::Soa(_) | Fact::Nsec3(..) => return None,
+            Fact::Soa(_) | Fact::Nsec3(..) | Fact::Wildcard => return None,
         };
         if let Some(proof) = search.no_data() {
             return Some(proof);
@@ -300,7 +364,7 @@ impl<'a> Search<'a> {
             match &kept.fact {
                 Fact::Nsec(owner, nsec) => denials.add_nsec(owner, nsec.clone()),
                 Fact::Nsec3(owner, nsec3) => denials.add_nsec3(owner, nsec3.clone()),
-                Fact::Soa(_) => {}
+                Fact::Soa(_) | Fact::Wildcard => {}
             }
         }
         denials.know_hashes(&self.hashes);
@@ -320,8 +384,22 @@ impl<'a> Search<'a> {
         self.proof(NOERROR, strength.ok()?)
     }
 
+    /// Returns the proof that the next closer name does not exist.
+    fn no_closer(&self, next_closer: &Name) -> Option<Proof> {
+        let strength = self.denials().closer(next_closer, &mut Budget::default());
+        self.proof(NOERROR, strength.ok()?)
+    }
+
     fn proof(&self, rcode: u8, strength: Option<Strength>) -> Option<Proof> {
         let keys = || self.found.iter().map(|(key, _)| key.clone()).collect();
         (strength == Some(Strength::Secure)).then(|| Proof { rcode, keys: keys() })
     }
+}
+
+fn wildcard(set: &SignedSet) -> Option<(SortKey, Fact)> {
+    set.owner.is_wildcard().then(|| (wildcard_key(&set.owner, set.rtype), Fact::Wildcard))
+}
+
+fn wildcard_key(owner: &Name, rtype: u16) -> SortKey {
+    [&sort_key(owner)[..], &rtype.to_be_bytes()].concat().into()
 }

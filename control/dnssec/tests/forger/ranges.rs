@@ -1,4 +1,4 @@
-//! Denials made from those of other questions (RFC 8198), while a forger answers these.
+//! Answers made from denials and wildcards of other questions (RFC 8198), while a forger answers these.
 
 use crate::{
     forge::{TYPES, changes},
@@ -24,6 +24,23 @@ fn deny(ranges: &mut Ranges, name: &Name, qtype: u16) -> Option<ProvenAnswer> {
     ranges.deny(&Asking { name, qtype, least: 0, now: 0, is_void: &|_| false })
 }
 
+fn expand(ranges: &mut Ranges, name: &Name, qtype: u16) -> Option<ProvenAnswer> {
+    ranges.expand(&Asking { name, qtype, least: 0, now: 0, is_void: &|_| false })
+}
+
+/// Whether the tree has the records of an answer, and no others.
+fn is_true(name: &Name, qtype: u16, made: &ProvenAnswer) -> bool {
+    let data = |rtype: u16, owner: &Name, rdata: &[u8]| (rtype, owner.clone(), rdata.to_vec());
+    let mut ours: Vec<_> = made.answers.iter().filter(|record| record.rtype != rtype::RRSIG).collect();
+    ours.sort_by(|one, other| one.rdata.cmp(&other.rdata));
+    let ours =
+        ours.iter().map(|record| data(record.rtype, &Name::from_wire(&record.owner).unwrap(), &record.rdata));
+    let honest = honest(name, qtype);
+    let mut theirs: Vec<_> = honest.answers.iter().filter(|rr| rr.rtype != rtype::RRSIG).collect();
+    theirs.sort_by(|one, other| one.rdata.cmp(&other.rdata));
+    made.rcode == honest.rcode && ours.eq(theirs.iter().map(|rr| data(rr.rtype, &rr.owner, &rr.rdata)))
+}
+
 /// Returns the response that a client would get.
 fn message(denied: &ProvenAnswer) -> Message {
     let rr = |record: &ringdns_dnssec::ProvenRecord| Rr {
@@ -32,8 +49,9 @@ fn message(denied: &ProvenAnswer) -> Message {
         ttl: record.ttl,
         rdata: record.rdata.clone(),
     };
+    let answers = denied.answers.iter().map(rr).collect();
     let authorities = denied.authorities.iter().map(rr).collect();
-    Message { rcode: denied.rcode, authorities, ..Message::default() }
+    Message { rcode: denied.rcode, answers, authorities }
 }
 
 /// Whether the tree has neither records nor an alias for a question.
@@ -74,6 +92,41 @@ fn what_is_learned_denies_what_does_not_exist_and_validates_again() {
     assert!(denied[0] > 200 && denied[1] > 1_000 && absent < denied[1] / 4, "{denied:?} {absent}");
 }
 
+/// Expands what is learned of one name below each name for others there. The answers validate again.
+#[test]
+fn wildcards_are_expanded_for_other_names() {
+    let mut ranges = Ranges::new(1 << 20);
+    let learned = FORGER.names.iter().filter_map(|name| name.prepend(FRONT[0]));
+    for name in FORGER.names.iter().cloned().chain(learned) {
+        for qtype in TYPES {
+            if let Ok(verdict) = Wire::default().judge(&name, qtype) {
+                ranges.learn(&verdict.denials, 0, 0);
+            }
+        }
+    }
+    let (mut expanded, mut missed) = (0, 0);
+    for name in names() {
+        for qtype in TYPES {
+            let Some(made) = expand(&mut ranges, &name, qtype) else {
+                let honest = honest(&name, qtype);
+                let is_wild =
+                    honest.answers.iter().any(|rr| rr.rtype == qtype) && !FORGER.names.contains(&name);
+                missed += u32::from(is_wild && TREE.protects(&name, qtype));
+                continue;
+            };
+            assert!(is_true(&name, qtype, &made), "{name:?} {qtype}: {made:?}");
+            assert_eq!(deny(&mut ranges, &name, qtype), None, "{name:?} {qtype}");
+            let mut wire = Wire::default();
+            wire.lies.insert((name.clone(), qtype), message(&made));
+            let again = wire.judge(&name, qtype).map(|verdict| (verdict.secure, verdict.rcode));
+            assert_eq!(again, Ok((true, NOERROR)), "{name:?} {qtype}: {made:?}");
+            expanded += 1;
+        }
+    }
+    println!("{expanded} expanded, {missed} not");
+    assert!(expanded > 20, "{expanded} {missed}");
+}
+
 #[test]
 fn no_forgery_makes_ranges_deny_what_exists() {
     let all = names();
@@ -83,6 +136,7 @@ fn no_forgery_makes_ranges_deny_what_exists() {
     let one = (0..all.len(), 0..TYPES.len(), prop::option::weighted(0.6, changes()));
     let case = (prop::collection::vec(one, 8..32), prop::collection::vec(0..all.len(), 40));
     let denied = [const { AtomicU32::new(0) }; 2];
+    let expanded = AtomicU32::new(0);
     let result = runner.run(&case, |(forged, asked)| {
         let mut ranges = Ranges::new(1 << 20);
         let mut wire = Wire::default();
@@ -94,6 +148,10 @@ fn no_forgery_makes_ranges_deny_what_exists() {
         }
         for name in asked.into_iter().map(|number| &all[number]).filter(|name| !TREE.is_forgers(name)) {
             for qtype in [rtype::A, rtype::TXT, rtype::DS] {
+                if let Some(made) = expand(&mut ranges, name, qtype) {
+                    prop_assert!(is_true(name, qtype, &made), "{name:?} {qtype}: {made:?}");
+                    expanded.fetch_add(1, Relaxed);
+                }
                 let Some(made) = deny(&mut ranges, name, qtype) else { continue };
                 prop_assert!(is_denied(name, qtype, made.rcode), "{name:?} {qtype}: {made:?}");
                 denied[usize::from(made.rcode != NOERROR)].fetch_add(1, Relaxed);
@@ -101,7 +159,9 @@ fn no_forgery_makes_ranges_deny_what_exists() {
         }
         Ok(())
     });
-    println!("{cases} forged histories: {denied:?} NODATA and NXDOMAIN made, all true");
+    println!(
+        "{cases} forged histories: {denied:?} NODATA and NXDOMAIN and {expanded:?} expansions made, all true"
+    );
     if let Err(error) = result {
         panic!("{error}");
     }

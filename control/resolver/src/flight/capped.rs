@@ -3,8 +3,9 @@
 use super::{Resolver, Waiter, caps::Over, failure, shares::Greedy};
 use crate::{resolved::Transport, upstream::turn::Turn};
 use ringdns_api::FloodView;
+use ringdns_common::message::HEADER;
 use ringdns_dataplane::{
-    dns::{answer::Answer, key::Key, rcode},
+    dns::{answer::Answer, key::Key, rcode, rtype},
     punt::Purpose,
     stats::Counter,
 };
@@ -58,7 +59,7 @@ impl Resolver {
 
     /// Counts a client's question that takes off.
     pub(super) fn note_take_off(&self, key: &Key) {
-        let capped = self.caps.note(key.asked().name(), self.clock().nanos());
+        let capped = self.caps.note(key.asked().name(), key.asked().qtype(), self.clock().nanos());
         self.counters.zone_caps.add(u64::from(capped));
     }
 
@@ -79,8 +80,26 @@ impl Resolver {
     pub(super) fn note_landing(&self, key: &Key, answer: Option<&Answer>) {
         let is_worthless = answer
             .is_none_or(|answer| answer.status.is_failure() || answer.status.rcode() == rcode::NXDOMAIN);
-        if is_worthless {
-            self.caps.note_worthless(key.asked().name(), self.clock().nanos());
+        let (name, now) = (key.asked().name(), self.clock().nanos());
+        match answer {
+            Some(answer) if !is_worthless => {
+                let is_v4 = key.asked().qtype() == rtype::A;
+                self.caps.note_found(name, is_v4, records(key, answer), now);
+            }
+            _ => self.caps.note_worthless(name, now),
         }
     }
+}
+
+/// Returns types and data of the records in the answer section.
+fn records<'a>(key: &Key, answer: &'a Answer) -> impl Iterator<Item = (u16, &'a [u8])> {
+    let before = HEADER + key.question().len();
+    let answers = answer.ttls.iter().take(answer.counts[0].into());
+    answers.filter_map(move |at| {
+        // Type, class, TTL, length, data.
+        let start = usize::from(u16::from_le_bytes(*at)).checked_sub(before + 4)?;
+        let (head, rest) = answer.wire.get(start..)?.split_first_chunk::<10>()?;
+        let length = usize::from(u16::from_be_bytes([head[8], head[9]]));
+        Some((u16::from_be_bytes([head[0], head[1]]), rest.get(..length)?))
+    })
 }

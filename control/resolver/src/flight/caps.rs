@@ -35,6 +35,16 @@ const CAPS_MAX: usize = 64;
 const SHARE: f64 = 8.0;
 /// Part of a zone's questions that find nothing from which on it is worthless to caches.
 const WORTHLESS: f64 = 0.5;
+/// Names below a wildcard exist and find the same records. From this part of a zone's questions on that
+/// find those or nothing, the zone is worthless to caches too, if the next two hold.
+const SAME: f64 = 0.9;
+/// Most of a zone's questions for a name and type that took off shortly before.
+const AGAIN: f64 = 0.05;
+/// A zone of such names has more than its share if it has more than one in this many of all questions:
+/// honest services with a name for each visit look the same, but are never most of the traffic.
+const WILD_SHARE: f64 = 2.0;
+/// Number of questions that are remembered; a power of two.
+const RECENT: usize = 1 << 16;
 /// A zone below a capped one's rate is capped in its place if it has this part of the questions.
 const DEEPER: f64 = 0.75;
 /// Least time of a cap, in nanoseconds, and time for which demand must have been low before it ends.
@@ -73,6 +83,8 @@ struct Counts {
     /// Number of them that found nothing.
     all_worthless: Decaying,
     caps: Vec<Cap>,
+    /// Parts of hashes of questions that took off lately. One takes the place of another.
+    recent: Box<[u32]>,
 }
 
 /// Count that decays.
@@ -91,6 +103,12 @@ struct Zone {
     took_off: Decaying,
     /// Questions that found nothing: the name does not exist, or resolution failed.
     worthless: Decaying,
+    /// Questions for a name and type that took off shortly before.
+    again: Decaying,
+    /// Questions that found the zone's common records.
+    same: Decaying,
+    /// Fingerprints of the common records: of IPv4 addresses, and of other types.
+    common: [u64; 2],
 }
 
 /// Cap on a zone.
@@ -129,6 +147,25 @@ impl Zone {
         let less = |one: &Decaying, other: &Decaying| (one.get(now) - other.get(now)).max(0.0);
         self.took_off = Decaying { count: less(&self.took_off, &below.took_off), at: now };
         self.worthless = Decaying { count: less(&self.worthless, &below.worthless), at: now };
+        self.again = Decaying { count: less(&self.again, &below.again), at: now };
+        self.same = Decaying { count: less(&self.same, &below.same), at: now };
+    }
+
+    /// Whether the zone's names are asked for once, and find the same records or nothing.
+    fn is_wild(&self, now: Nanos) -> bool {
+        let took_off = self.took_off.get(now);
+        self.again.get(now) <= AGAIN * took_off
+            && self.same.get(now) + self.worthless.get(now) >= SAME * took_off
+    }
+
+    /// Counts records that were found.
+    fn find(&mut self, is_v4: bool, fingerprint: u64, now: Nanos) {
+        let common = &mut self.common[usize::from(is_v4)];
+        if *common == fingerprint {
+            self.same.add(now);
+        } else if 2.0 * self.same.get(now) < self.took_off.get(now) {
+            *common = fingerprint;
+        }
     }
 }
 
@@ -168,7 +205,14 @@ impl Counts {
         let (others, others_worthless) =
             (self.all.get(now) - took_off, self.all_worthless.get(now) - worthless);
         let is_alone = 2.0 * rate > all || others_worthless < WORTHLESS * others;
-        worthless >= WORTHLESS * took_off && is_alone
+        worthless >= WORTHLESS * took_off && is_alone || rate * WILD_SHARE > all && zone.is_wild(now)
+    }
+
+    /// Remembers a question. Returns whether it was remembered.
+    fn remember(&mut self, hash: u64) -> bool {
+        let place = &mut self.recent[hash as usize % RECENT];
+        let part = (hash >> 32) as u32 | 1;
+        std::mem::replace(place, part) == part
     }
 
     /// Ends caps of zones that have calmed down: demand is low, or most questions find something.
@@ -177,7 +221,7 @@ impl Counts {
         caps.retain_mut(|cap| {
             let zone = table[bucket(cap.hash)].iter().find(|zone| zone.hash == cap.hash);
             let is_worthless = zone.is_some_and(|zone| {
-                zone.worthless.get(now) * CALM_PART >= WORTHLESS * zone.took_off.get(now)
+                zone.worthless.get(now) * CALM_PART >= WORTHLESS * zone.took_off.get(now) || zone.is_wild(now)
             });
             if is_worthless && cap.demand.rate(now) * CALM_PART > per_second {
                 cap.busy = cap.busy.max(now);
@@ -224,6 +268,7 @@ impl ZoneCaps {
                 all: Decaying::default(),
                 all_worthless: Decaying::default(),
                 caps: Vec::new(),
+                recent: vec![0; RECENT].into(),
             }),
             hash: DefaultHashBuilder::default(),
         }
@@ -285,7 +330,7 @@ impl ZoneCaps {
 
     /// Counts a question that takes off, or that its zone's share refuses. Returns whether a cap
     /// begins.
-    pub fn note(&self, name: &[u8], now: Nanos) -> bool {
+    pub fn note(&self, name: &[u8], qtype: u16, now: Nanos) -> bool {
         let limit = self.per_second.load(Relaxed);
         if limit == 0 {
             return false;
@@ -293,15 +338,21 @@ impl ZoneCaps {
         let (zones, hashes, per_second) = (domain::zones(name), self.hashes(name), f64::from(limit));
         let mut counts = self.counts.lock();
         counts.all.add(now);
-        if let Some(capped) = counts.capped(&hashes) {
-            // Zones above a capped one have nothing to do with its flood.
-            for hash in &hashes[capped..] {
-                counts.zone(*hash, now).took_off.add(now);
+        let capped = counts.capped(&hashes);
+        let is_again = counts.remember(self.hash.hash_one((name, qtype)));
+        let mut count = |hash: &u64| {
+            let zone = counts.zone(*hash, now);
+            if is_again {
+                zone.again.add(now);
             }
+            zone.took_off.add(now)
+        };
+        if let Some(capped) = capped {
+            // Zones above a capped one have nothing to do with its flood.
+            hashes[capped..].iter().for_each(|hash| _ = count(hash));
             return false;
         }
-        let taken: ArrayVec<f64, ZONES> =
-            hashes.iter().map(|hash| counts.zone(*hash, now).took_off.add(now)).collect();
+        let taken: ArrayVec<f64, ZONES> = hashes.iter().map(count).collect();
         let Some(at) = (0..hashes.len())
             .find(|at| counts.find(hashes[*at]).is_some_and(|zone| counts.is_flooded(zone, per_second, now)))
         else {
@@ -353,6 +404,29 @@ impl ZoneCaps {
         for hash in hashes.into_iter().skip(from) {
             if let Some(zone) = counts.table[bucket(hash)].iter_mut().find(|zone| zone.hash == hash) {
                 zone.worthless.add(now);
+            }
+        }
+    }
+
+    /// Counts a question that found records, which `records` are the types and data of.
+    pub fn note_found<'a>(
+        &self,
+        name: &[u8],
+        is_v4: bool,
+        records: impl Iterator<Item = (u16, &'a [u8])>,
+        now: Nanos,
+    ) {
+        if self.per_second.load(Relaxed) == 0 {
+            return;
+        }
+        // Servers give them in any order.
+        let sum = records.fold(1, |sum: u64, record| sum.wrapping_add(self.hash.hash_one(record)));
+        let hashes = self.hashes(name);
+        let mut counts = self.counts.lock();
+        let from = counts.capped(&hashes).unwrap_or_default();
+        for hash in hashes.into_iter().skip(from) {
+            if let Some(zone) = counts.table[bucket(hash)].iter_mut().find(|zone| zone.hash == hash) {
+                zone.find(is_v4, sum, now);
             }
         }
     }

@@ -1,8 +1,8 @@
-//! Denials that follow from what is known of other names: no upstream is asked, and the host tier does
+//! Answers that follow from what is known of other names: no upstream is asked, and the host tier does
 //! not keep them, so that a flood of made-up names displaces nothing there.
 
 use super::{Resolver, host_answer, setup::ResolverSetup};
-use crate::{message::Message, resolved::Resolved, validate::Validator};
+use crate::{message::Message, resolved::Resolved, validate::Validator, watch::SYNTHESIZED};
 use ringdns_common::names;
 use ringdns_config::NxdomainCut;
 use ringdns_dataplane::{
@@ -15,17 +15,14 @@ use ringdns_dataplane::{
 use ringdns_dnssec::{Name, Response, denies_name};
 use std::sync::Arc;
 
-/// Extended error: Synthesized.
-const SYNTHESIZED: u16 = 29;
-
 impl Resolver {
     /// Returns the memory of validated denials that answer other questions, in bytes.
     pub fn range_bytes(&self) -> usize {
         self.setup.load().validator.as_ref().map_or(0, |validator| validator.range_bytes())
     }
 
-    /// Returns a denial that follows from validated denials of other questions (RFC 8198), or from the
-    /// NXDOMAIN of a name above (RFC 8020). `validator`: the answer is to be validated.
+    /// Returns an answer that follows from validated denials and wildcards of other questions (RFC
+    /// 8198), or from the NXDOMAIN of a name above (RFC 8020). `validator`: the answer is to be validated.
     pub(super) fn denied(
         &self,
         setup: &ResolverSetup,
@@ -34,12 +31,13 @@ impl Resolver {
         generation: u64,
     ) -> Option<Resolved> {
         let by_ranges = || {
-            let denied = validator?.denied(key, &self.rules, self.host.generations())?;
+            let made = validator?.made(key, &self.rules, self.host.generations())?;
             // Another zone of the public tree has no say about names that an upstream of their own
             // answers for.
-            (!setup.upstreams.has_zone_of(key.asked())).then_some(denied)
+            (!setup.upstreams.has_zone_of(key.asked())).then_some(made)
         };
         let (answer, counter) = match by_ranges() {
+            Some(answer) if answer.counts[0] > 0 => (answer, &self.counters.expanded),
             Some(answer) => (answer, &self.counters.synthesised),
             None => (self.below_nxdomain(setup, validator, key)?, &self.counters.below_nxdomain),
         };

@@ -67,6 +67,8 @@ counters! {
         /// Questions answered with NXDOMAIN or without data from validated denials of other
         /// questions, without asking upstreams (RFC 8198).
         synthesised,
+        /// Questions answered from validated wildcards of other questions (RFC 8198 section 5.3).
+        expanded,
         /// Questions answered with the NXDOMAIN of a name above, without asking upstreams (RFC 8020).
         below_nxdomain,
     }

@@ -1,4 +1,4 @@
-//! Denials made from validated denials of other questions (RFC 8198).
+//! Answers made from validated denials and wildcards of other questions (RFC 8198).
 
 use super::{Validator, reply};
 use crate::upstream::exchange::JudgeRules;
@@ -45,9 +45,9 @@ impl Validator {
         self.trust.load().ranges.ranges.lock().bytes()
     }
 
-    /// Returns a denial with its proof if it follows from those that were validated, and no purge
-    /// since then concerns the name.
-    pub fn denied(&self, key: &Key, rules: &JudgeRules, generations: &Generations) -> Option<Answer> {
+    /// Returns a denial, or the records of a wildcard, with the proof if it follows from what was
+    /// validated, and no purge since then concerns the name.
+    pub fn made(&self, key: &Key, rules: &JudgeRules, generations: &Generations) -> Option<Answer> {
         let trust = self.trust.load();
         if !trust.ranges.any.load(Relaxed) {
             return None;
@@ -63,7 +63,10 @@ impl Validator {
             generations.purged_since(generation, |purge| purge.concerns_zone(asked.name()))
         };
         let asking = Asking { name: &name, qtype, least, now, is_void: &is_void };
-        let proven = trust.ranges.ranges.lock().deny(&asking)?;
+        let proven = {
+            let mut ranges = trust.ranges.ranges.lock();
+            ranges.deny(&asking).or_else(|| ranges.expand(&asking))?
+        };
         let message = reply::message(key, &proven)?;
         // The shortest time that answers are kept must not make a denial last for ever.
         let ttl = TtlRules { min: 0, ..rules.ttl };

@@ -1,5 +1,7 @@
 use super::*;
 
+mod wild;
+
 const SECOND: Nanos = 1_000_000_000;
 
 /// Course of questions, at a steady rate.
@@ -28,7 +30,7 @@ impl Course {
                         continue;
                     }
                     taken[nth] += 1;
-                    self.caps.note(&name, self.now);
+                    self.caps.note(&name, 1, self.now);
                     if (self.asked % 100) as f64 / 100.0 < worthless {
                         self.caps.note_worthless(&name, self.now);
                     }
@@ -116,7 +118,7 @@ fn the_deepest_zone_with_the_flood_is_capped() {
     for nth in 0..3000 {
         let name = names::name(&format!("x.r{nth}.victim.example")).unwrap();
         course.now += SECOND / 1000;
-        course.caps.note(&name, course.now);
+        course.caps.note(&name, 1, course.now);
         course.caps.note_worthless(&name, course.now);
     }
     assert_eq!(course.capped(), ["victim.example."]);
@@ -143,7 +145,7 @@ fn caps_are_bounded_and_can_be_turned_off() {
         for nth in 0..200 {
             let name = names::name(&format!("r{nth}.z{zone}.example")).unwrap();
             let now = course.now + zone as Nanos * 4 * SECOND;
-            course.caps.note(&name, now);
+            course.caps.note(&name, 1, now);
             course.caps.note_worthless(&name, now);
         }
     }

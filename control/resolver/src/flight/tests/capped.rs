@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use ringdns_dataplane::stats::Counter;
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::atomic::AtomicU64};
 
 /// Returns a resolver that caps zones at 20 questions a second, and its upstream: names below
 /// `victim.example` do not exist, but for `www`.
@@ -58,6 +58,23 @@ async fn a_flood_is_capped_and_other_names_are_resolved() {
     }
     assert_eq!(resolver.counters.zone_caps.get(), 1);
     assert_eq!(resolver.capped_zones()[0].refused, over);
+}
+
+/// Names below a wildcard exist and have the same records; elsewhere, each name has others.
+#[tokio::test]
+async fn a_flood_below_a_wildcard_is_capped_and_a_zone_with_many_names_is_not() {
+    for (is_wild, expected) in [(true, 1), (false, 0)] {
+        let asked = AtomicU64::new(0);
+        let fake = playing(move |seen| {
+            let nth = asked.fetch_add(1, Ordering::Relaxed) as u32;
+            let own = if is_wild { 7 } else { nth };
+            Some(seen.query.response(0, &[record(1, 60, &own.to_be_bytes()), record(1, 60, &[192, 0, 2, 1])]))
+        });
+        let resolver = resolver_for(&[upstream(fake.address(), LONG)], "[resolver]\nzone_misses = 20\n");
+        flood(&resolver, 0..300).await;
+        assert_eq!(resolver.capped_zones().len(), expected, "{is_wild}: {:?}", resolver.capped_zones());
+        assert_eq!(resolver.counters.zone_over_cap.get() > 0, is_wild);
+    }
 }
 
 #[tokio::test]

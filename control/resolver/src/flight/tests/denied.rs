@@ -6,8 +6,9 @@ use crate::{host::Purge, policy::testing::blocking};
 use hickory_proto::{
     dnssec::rdata::{DNSSECRData, NSEC},
     op::ResponseCode,
-    rr::{Name, RData, RecordType},
+    rr::{Name, RData, Record, RecordType},
 };
+use std::str::FromStr;
 
 const SYNTHESISED: Option<u16> = Some(29);
 
@@ -62,6 +63,64 @@ async fn made_up_names_of_a_signed_zone_cost_few_questions() {
     assert_eq!(seen(&existing), (rcode::NOERROR, true, None, 0));
     // A type that a name has not.
     assert_eq!(seen(&resolver.resolve(&key_of("b", 28, true)).await), (rcode::NOERROR, true, SYNTHESISED, 4));
+    assert_eq!(fake.asked(), 3);
+}
+
+/// Returns records of the wildcard `*.fw.`, as they are expanded for a name.
+fn expanded(root: &Root, name: &str) -> Vec<Record> {
+    let mut records = root.always(&[address("*.fw.", 60)]);
+    records.iter_mut().for_each(|record| record.name = Name::from_str(name).unwrap());
+    records
+}
+
+/// The root zone with a wildcard: `*.fw.` has an address, and `b.fw.` another.
+pub(super) fn with_wildcard(root: &Root, name: &str, qtype: RecordType) -> Coded {
+    let types = [RecordType::A, RecordType::NSEC, RecordType::RRSIG];
+    let denial = |owner: &str, next: &str| root.always(&[nsec(owner, next, types)]);
+    match (name, qtype) {
+        (".", RecordType::DNSKEY) => Some((ResponseCode::NoError, vec![], vec![])),
+        ("b.fw.", RecordType::A) => Some((ResponseCode::NoError, root.always(&[address(name, 60)]), vec![])),
+        (_, RecordType::A) if name < "b" => {
+            Some((ResponseCode::NoError, expanded(root, name), denial("*.fw.", "b.fw.")))
+        }
+        (_, RecordType::A) => Some((ResponseCode::NoError, expanded(root, name), denial("b.fw.", "."))),
+        _ => {
+            let proof = [root.always(&[soa(".")]), denial("*.fw.", "b.fw."), denial("b.fw.", ".")].concat();
+            Some((ResponseCode::NoError, vec![], proof))
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_of_a_signed_wildcard_cost_few_questions() {
+    let root = Arc::new(Root::new());
+    let (fake, resolver) = validating_coded(&root, "", with_wildcard);
+    let ask = async |name: &str, dnssec_ok: bool| {
+        let before = fake.asked();
+        let resolved = resolver.resolve(&key_of(name, 1, dnssec_ok)).await;
+        let (rcode, authentic, ede, _) = seen(&resolved);
+        assert_eq!((rcode, authentic), (rcode::NOERROR, true), "{name}");
+        (fake.asked() - before, resolved.answer.counts, ede, resolved.answer.ttl)
+    };
+    assert_eq!(ask("c.fw", false).await.0, 2, "with the keys");
+    // Records with their signature, and the denial with its own.
+    assert_eq!(ask("d.fw", true).await, (0, [2, 2, 0], SYNTHESISED, 60));
+    assert_eq!(ask("e.d.fw", false).await, (0, [1, 0, 0], SYNTHESISED, 60));
+    assert_eq!(ask("a.fw", true).await.0, 1, "in another span");
+    assert_eq!(ask("a.a.fw", true).await.0, 0);
+    assert_eq!(ask("b.fw", true).await.0, 1, "it has records of its own");
+    assert_eq!((resolver.counters.expanded.get(), resolver.counters.synthesised.get()), (3, 0));
+    assert_eq!(resolver.host().peek(&key_of("d.fw", 1, true)).map(|_| ()), None, "they displace nothing");
+    pass(40);
+    assert_eq!(ask("f.fw", true).await, (0, [2, 2, 0], SYNTHESISED, 20));
+    resolver.host().purge(&Purge::Name(wire("g.fw")));
+    assert_eq!([ask("h.fw", true).await.0, ask("g.fw", true).await.0], [0, 1], "a name was purged");
+    pass(60);
+    assert!(ask("i.fw", true).await.0 >= 1, "it has expired");
+    let (fake, resolver) = validating_coded(&root, "aggressive = false\n", with_wildcard);
+    for name in ["c.fw", "d.fw"] {
+        resolver.resolve(&key_of(name, 1, true)).await;
+    }
     assert_eq!(fake.asked(), 3);
 }
 

@@ -204,3 +204,15 @@ async fn firewalls_know_hints_of_services() {
     let expected = vec!["192.0.2.90".to_owned(), "2001:db8::9".to_owned()];
     assert_eq!(shown_of(&slow, "www.fw"), [(expected, 60 + resolver.rules.ttl.stale)]);
 }
+
+#[tokio::test]
+async fn firewalls_know_addresses_of_wildcards_of_other_names() {
+    let root = Arc::new(super::validation::Root::new());
+    let (fake, resolver) = super::validation::validating_coded(&root, "", super::denied::with_wildcard);
+    let slow = Arc::<Slow>::default();
+    resolver.set_watch(slow.clone());
+    resolver.resolve_for(CLIENT, &key("c.fw")).await;
+    resolver.resolve_for(CLIENT, &key("d.fw")).await;
+    assert_eq!(shown_of(&slow, "d.fw"), [(vec!["192.0.2.1".into()], 60 + resolver.rules.ttl.stale)]);
+    assert_eq!((fake.asked(), resolver.counters.expanded.get()), (2, 1));
+}
