@@ -123,12 +123,13 @@ impl TryFrom<RawConfig> for Config {
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
         let control = raw.control.check(&server.listen)?;
+        let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
         Ok(Config {
             server,
             upstreams,
             resolver: raw.resolver.check()?,
-            lists: blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?,
-            local: local::check(raw.local, raw.local_record, raw.local_zone)?,
+            local: local::check(raw.local, raw.local_record, raw.local_zone, &lists.groups)?,
+            lists,
             rebinding: raw.rebinding.check()?,
             safe_search: raw.safe_search.check(),
             dns64: raw.dns64.check()?,

@@ -17,6 +17,7 @@ mod failure;
 mod flights;
 mod inquiry;
 mod landing;
+mod lane;
 mod led;
 mod pacing;
 mod policed;
@@ -31,6 +32,7 @@ mod validated;
 mod waiter;
 
 use crate::{
+    data::GroupData,
     host::{Found, HostTier},
     policy::{ListCounts, NamePolicy},
     resolved::{Client, Resolved, Transport},
@@ -49,6 +51,7 @@ use caps::ZoneCaps;
 use flights::{Boarding, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
+use lane::{Lane, Origin};
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
 pub use restore::RestoreOutcome;
@@ -60,7 +63,7 @@ use ringdns_dataplane::{
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
-use ringdns_policy::data::LocalData;
+use ringdns_policy::groups::GroupNames;
 use setup::ResolverSetup;
 use shared::Want;
 use shares::Shares;
@@ -93,38 +96,6 @@ impl Default for FlightLimits {
     }
 }
 
-/// Origin of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// Client, renewal, or validation of another question.
-    Client,
-    /// Question that follows an alias.
-    Hop,
-}
-
-/// Lanes of questions in flight. A question may wait for one in another lane, and never for one in
-/// its own, so that no two wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
-    /// Questions of clients and validations. They may wait for hops.
-    Clients,
-    /// Questions that follow an alias. They wait for no others.
-    Hops,
-    /// Questions whose answers are validated. They wait for the others.
-    Validations,
-}
-
-impl Lane {
-    /// Returns the lane of a question.
-    fn of(asker: Origin, validated: bool) -> Self {
-        match (validated, asker) {
-            (true, _) => Lane::Validations,
-            (false, Origin::Client) => Lane::Clients,
-            (false, Origin::Hop) => Lane::Hops,
-        }
-    }
-}
-
 /// Resolver of questions.
 pub struct Resolver {
     host: Arc<HostTier>,
@@ -142,10 +113,14 @@ pub struct Resolver {
     /// Lists; `None`: there are none.
     policy: ArcSwapOption<NamePolicy>,
     list_counts: ListCounts,
+    /// Names of the groups of clients.
+    groups: ArcSwap<GroupNames>,
     /// Local data; `None`: there is none.
-    local_data: ArcSwapOption<LocalData>,
+    local_data: ArcSwapOption<GroupData>,
     /// Aliases of search engines; `None`: there are none.
-    safe_search: ArcSwapOption<LocalData>,
+    safe_search: ArcSwapOption<GroupData>,
+    /// Held while local data or the names of groups change.
+    data_change: Mutex<()>,
     labels: Arc<Labels>,
     /// Caps on zones whose names are random.
     caps: ZoneCaps,
@@ -188,8 +163,10 @@ impl Resolver {
             budget: RenewalBudget::new(config.refresh.per_second),
             policy: ArcSwapOption::empty(),
             list_counts: ListCounts::default(),
+            groups: ArcSwap::default(),
             local_data: ArcSwapOption::empty(),
             safe_search: ArcSwapOption::empty(),
+            data_change: Mutex::default(),
             labels,
             caps: ZoneCaps::new(config.resolver.zone_misses),
             flights: flights(),
@@ -274,7 +251,9 @@ impl Resolver {
             // Workers punt neither.
             Purpose::Withheld(_) | Purpose::Renewed => return turn.give_back(link, record),
             // It was not local when the worker cached it.
-            Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
+            Purpose::Refresh if self.is_in_data(&record.query.key, record.group) => {
+                return turn.give_back(link, record);
+            }
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(self.policed(&record.query.key, resolved)),
                 Renewal::Wanted => None,

@@ -156,6 +156,7 @@ mod dns64;
 mod edns;
 mod flights;
 mod forged;
+mod grouped;
 mod heavy;
 mod hedging;
 mod hints;
