@@ -1,4 +1,4 @@
-//! Tests of what groups of clients have of their own beside lists: local data.
+//! Tests of what groups of clients have of their own beside lists: local data and upstreams.
 
 use ringdns_testkit::{
     Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
@@ -123,4 +123,58 @@ fn a_zone_may_be_for_a_group() {
     }
     let output = ringdnsd.ctl(&["policy", "test", "x.corp.example", "--group", "kids"]);
     assert!(String::from_utf8_lossy(&output.stdout).starts_with("x.corp.example. A: local"));
+}
+
+#[test]
+fn each_group_is_answered_by_its_own_upstreams() {
+    let scene = Scene::set();
+    let kids_upstream = upstream(2);
+    let lab = upstream(3);
+    let own = |groups: &str| format!("[[upstream]]\naddress = \"{}\"\n{groups}\n", kids_upstream.address());
+    let zone = format!("[[upstream]]\naddress = \"{}\"\nzones = [\"lab.example\"]\n", lab.address());
+    let alias = "[[local_record]]\nname = \"alias.example\"\ntype = \"CNAME\"\ndata = \"target.example\"\n";
+    let tables = |groups: &str| [KIDS, &own(groups), &zone, alias].concat();
+    let ringdnsd = scene.start(&tables("groups = [\"kids\"]"));
+    // In both orders and more than once, so that answers come from upstreams, host tiers and the worker.
+    for (at, order) in [[ADULT, KID], [KID, ADULT]].into_iter().enumerate() {
+        for (name, adult, kid) in [
+            (format!("www{at}.example"), 1, 2),
+            (format!("www{at}.lab.example"), 3, 3),
+            ("alias.example".to_owned(), 1, 2),
+        ] {
+            for client in order.iter().chain(&order) {
+                let expected = address(if *client == ADULT { adult } else { kid });
+                assert_eq!(scene.addresses(*client, &name), expected, "{name} for {client:?}");
+            }
+            assert_eq!(scene.over_tcp(&name), address(adult), "{name} over TCP");
+        }
+    }
+    assert_eq!([&scene.upstream, &kids_upstream].map(Upstream::asked), [3, 3]);
+    assert_eq!(lab.asked(), 4, "each of the two asks for itself");
+    let (_, metrics) = ringdnsd.get("/metrics").unwrap();
+    for line in
+        ["ringdns_host_entries 10", "ringdns_host_inserted_total 10", "ringdns_resolver_resolved_total 10"]
+    {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    let told = ringdnsd.told(&["upstreams"]);
+    let row = |upstream: &Upstream| {
+        let address = upstream.address().to_string();
+        told.lines().find(|line| line.contains(&address)).unwrap_or_default().to_owned()
+    };
+    assert!(row(&kids_upstream).contains(" kids ") && row(&lab).contains(" all "), "{told}");
+
+    // A purge reaches what both have.
+    assert!(ringdnsd.told(&["cache", "purge", "www0.example"]).contains('2'));
+    scene.addresses(KID, "www0.example");
+    assert_eq!(kids_upstream.asked(), 4);
+
+    // The groups change places; nothing of before is given to the other one.
+    scene.reload(&ringdnsd, &tables("groups = [\"default\"]"));
+    until("the groups have changed places", || {
+        let now = [ADULT, KID].map(|client| scene.addresses(client, "www1.example"));
+        (now == [address(2), address(1)]).then_some(())
+    });
+    assert_eq!(scene.over_tcp("www1.example"), address(2));
+    ringdnsd.settled();
 }

@@ -119,11 +119,11 @@ impl TryFrom<RawConfig> for Config {
     /// Checks every table. Rules about two tables are with the table whose key they refuse.
     fn try_from(raw: RawConfig) -> Result<Config, Problem> {
         let server = raw.server.check()?;
-        let upstreams = upstream::check(raw.upstream, &server.listen)?;
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
         let control = raw.control.check(&server.listen)?;
         let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
+        let upstreams = upstream::check(raw.upstream, &server.listen, &lists.groups)?;
         Ok(Config {
             server,
             upstreams,

@@ -14,6 +14,7 @@ pub(super) fn status(upstream: &Upstream, now: Nanos) -> UpstreamStatus {
         address: upstream.label.clone(),
         protocol: upstream.transport.label().to_owned(),
         zones: upstream.zones.clone(),
+        groups: upstream.groups.clone(),
         put_back: health.is_put_back(now),
         back_off_ms: health.until.saturating_sub(now).div_ceil(1_000_000),
         queries: counters.queries(),
@@ -27,7 +28,7 @@ pub(super) fn status(upstream: &Upstream, now: Nanos) -> UpstreamStatus {
 
 /// Returns a sentence for each of the zones selected by `which` of which no upstream answers.
 pub(super) fn silent(service: &Service, which: impl Fn(&str) -> bool) -> Vec<String> {
-    let zones = service.resolver.upstreams().silent_zones().into_iter().filter(|zone| which(zone));
+    let zones = service.resolver.silent_zones().into_iter().filter(|zone| which(zone));
     zones
         .map(|zone| match &*zone {
             "." => "no upstream answers: only what is in the cache is answered".to_owned(),

@@ -37,7 +37,7 @@ impl Resolver {
     }
 
     fn swap(&self, place: &ArcSwapOption<GroupData>, data: LocalData) {
-        let _one_at_a_time = self.data_change.lock();
+        let _one_at_a_time = self.changing.lock();
         let data = (!data.is_empty()).then(|| Arc::new(GroupData::new(Arc::new(data), &self.groups.load())));
         let before = place.swap(data);
         if before.is_some() || place.load().is_some() {
@@ -48,13 +48,15 @@ impl Resolver {
 
     /// Takes over the names of groups. Returns whether local data may be for other clients now.
     pub(super) fn set_groups(&self, names: &GroupNames) -> bool {
-        let _one_at_a_time = self.data_change.lock();
+        let _one_at_a_time = self.changing.lock();
         if **self.groups.load() == *names {
             return false;
         }
         self.groups.store(Arc::new(names.clone()));
         let data = self.local_data.load_full();
-        let Some(data) = data.filter(|data| data.has_groups()) else { return false };
+        self.regroup();
+        let has_views = !self.views.load().is_empty();
+        let Some(data) = data.filter(|data| data.has_groups()) else { return has_views };
         self.local_data.store(Some(Arc::new(GroupData::new(data.data().clone(), names))));
         true
     }
@@ -174,6 +176,7 @@ impl Resolver {
             let resolved = match made {
                 Some(answer) => {
                     let listed = resolved.listed.into_iter().filter(|listed| listed.is_of_list).collect();
+                    let groups = groups.and(resolver.served());
                     Resolved { groups, listed, ..made_here(answer, None, resolved.generation) }
                 }
                 None => resolved,
@@ -259,6 +262,8 @@ impl Resolver {
                 data::joined(lead, &listed.answer, answer, target.age(now, STALE_TTL), now)
             };
             listed.answer = Arc::new(whole.unwrap_or_else(|| failed(answer, now)));
+            // Other groups may have the target from other upstreams.
+            listed.groups = listed.groups.and(self.served());
         }
         resolved
     }

@@ -89,14 +89,15 @@ impl Resolver {
 
     /// Returns the answer with what clients get in its place, if lists say so.
     pub(super) fn policed(&self, key: &Key, mut resolved: Resolved) -> Resolved {
+        let served = resolved.groups;
         if let Some(policy) = &*self.policy.load() {
             resolved.listed = policy.answers(key, &resolved.answer, self.clock().secs());
             let listed =
                 resolved.listed.iter().fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
-            resolved.groups = listed.others();
+            resolved.groups = resolved.groups.and(listed.others());
         }
-        // The others have the answer of local data.
-        let mut resolved = resolved.within(self.passed_on(key));
+        // The others have the answer of local data, or of other upstreams.
+        let mut resolved = resolved.within(self.passed_on(key).and(served));
         // These groups get the answer too, over TCP.
         let over_udp = resolved.listed.iter().filter(|listed| listed.is_over_udp);
         let over_tcp = over_udp.fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));

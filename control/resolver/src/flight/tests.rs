@@ -169,4 +169,5 @@ mod rebinding;
 mod sockets;
 mod spread;
 mod validation;
+mod viewed;
 mod watched;

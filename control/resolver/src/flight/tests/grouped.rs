@@ -15,20 +15,20 @@ use std::net::{IpAddr, Ipv4Addr};
 
 const CNAME: u16 = 5;
 
-fn group(number: usize) -> Group {
+pub(super) fn group(number: usize) -> Group {
     Group::new(number).unwrap()
 }
 
-fn client(number: usize) -> Option<Client> {
+pub(super) fn client(number: usize) -> Option<Client> {
     Some(Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), group: group(number) })
 }
 
-fn set(numbers: &[usize]) -> GroupSet {
+pub(super) fn set(numbers: &[usize]) -> GroupSet {
     numbers.iter().fold(GroupSet::NONE, |set, number| set.with(group(*number)))
 }
 
 /// Returns policies without lists, of groups with these names from number 1 on.
-fn named(names: &[&str]) -> Policies {
+pub(super) fn named(names: &[&str]) -> Policies {
     let empty = || Policy::new(NameKey::new(&[7; 16]), Vec::new(), Vec::new());
     let others = (1..).zip(names);
     let others = others.map(|(number, name)| GroupPolicy {
@@ -40,7 +40,7 @@ fn named(names: &[&str]) -> Policies {
 }
 
 /// Returns records, each for the groups with these names; none: for all.
-fn data(records: &[(&str, u16, &str, &[&str])]) -> LocalData {
+pub(super) fn data(records: &[(&str, u16, &str, &[&str])]) -> LocalData {
     let mut builder = DataBuilder::default();
     for (owner, rtype, data, groups) in records {
         let names: Vec<String> = groups.iter().map(|name| (*name).to_owned()).collect();
@@ -51,7 +51,7 @@ fn data(records: &[(&str, u16, &str, &[&str])]) -> LocalData {
 }
 
 /// Returns the last byte of the last address that a client gets.
-async fn last(resolver: &Arc<Resolver>, number: usize, key: &Key) -> u8 {
+pub(super) async fn last(resolver: &Arc<Resolver>, number: usize, key: &Key) -> u8 {
     let resolved = resolver.resolve_for(client(number), key).await;
     assert!(resolved.groups.has(group(number)), "{key} for {number}: {:?}", resolved.groups);
     *resolved.answer.wire.last().unwrap()
