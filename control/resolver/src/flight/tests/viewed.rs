@@ -103,6 +103,38 @@ async fn a_denial_of_other_upstreams_denies_nothing() {
 }
 
 #[tokio::test]
+async fn common_upstreams_do_not_step_in_for_those_of_a_group() {
+    let (common, own) = (with(1), failing(rcode::SERVFAIL));
+    let resolver = resolver_with_groups(&[of(&common, &[]), of(&own, &["kids"])], "");
+    let key = key("www.example");
+    assert_eq!(rcode_of(&resolver.resolve_for(client(1), &key).await), rcode::SERVFAIL);
+    assert_eq!(last(&resolver, 0, &key).await, 1, "nor is the failure for the others");
+    assert_eq!(rcode_of(&resolver.resolve_for(client(1), &key).await), rcode::SERVFAIL);
+    assert_eq!(common.asked(), 1);
+}
+
+/// A validator's proofs and denials come from its upstreams.
+#[tokio::test]
+async fn each_view_has_a_validator_of_its_own() {
+    let (common, own) = (with(1), with(2));
+    let upstreams = [of(&common, &[]), of(&own, &["kids"])];
+    let resolver = resolver_with_groups(&upstreams, "[dnssec]\nvalidate = true\n");
+    let validators = || {
+        let view = resolver.view_of(group(1)).unwrap();
+        [resolver.setup().validator.clone().unwrap(), view.setup().validator.clone().unwrap()]
+    };
+    let [first, of_view] = validators();
+    assert!(!Arc::ptr_eq(&first, &of_view));
+    let again = config(&upstreams, &format!("{GROUPS}[dnssec]\nvalidate = true\n"));
+    resolver.set_up(&again);
+    let kept = validators();
+    assert!(Arc::ptr_eq(&kept[0], &first) && Arc::ptr_eq(&kept[1], &of_view), "a reload keeps both");
+    resolver.set_up(&config(&upstreams, &format!("{GROUPS}[dnssec]\nvalidate = true\naggressive = false\n")));
+    let other = validators();
+    assert!(!Arc::ptr_eq(&other[0], &first) && !Arc::ptr_eq(&other[1], &of_view), "and changes both");
+}
+
+#[tokio::test]
 async fn a_purge_reaches_all_tiers() {
     let (common, own) = (with(1), with(2));
     let resolver = resolver_with_groups(&[of(&common, &[]), of(&own, &["kids"])], "");
