@@ -69,6 +69,11 @@ impl GroupSet {
         GroupSet(!self.0)
     }
 
+    /// Returns the group of the set with the lowest number.
+    pub fn first(self) -> Option<Group> {
+        Group::new(self.0.trailing_zeros() as usize)
+    }
+
     /// Whether a group is in the set.
     pub fn has(self, group: Group) -> bool {
         self.0 >> (group.0 % GROUPS as u8) & 1 != 0
@@ -209,5 +214,9 @@ mod tests {
         assert!(set.has(last) && !set.has(first) && set.others().has(first) && !set.others().has(last));
         assert_eq!(GroupSet::from_bits(set.bits()), set);
         assert_eq!(GroupSet::NONE.others(), GroupSet::ALL);
+        assert_eq!(
+            (set.first(), set.with(first).first(), GroupSet::NONE.first()),
+            (Some(last), Some(first), None)
+        );
     }
 }

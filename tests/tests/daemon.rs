@@ -132,11 +132,14 @@ fn upstreams_are_shown_with_their_zones_state_and_times() {
     let address = format!("udp://{}", corp.address());
     let table = daemon.ringdnsd.told(&["upstreams"]);
     let [heads, others, corp_row, dead] = &rows(&table)[..] else { panic!("{table}") };
-    assert!(heads.len() == 12 && [others, corp_row, dead].iter().all(|row| row.len() == 12), "{table}");
-    assert_eq!(others[1..8], ["udp", "others", "up", "1", "1", "0", "0"], "{table}");
-    assert_eq!(corp_row[..8], [&address, "udp", "corp.example.", "up", "2", "2", "0", "0"], "{table}");
-    assert_eq!(dead[1..], ["udp", "dead.example.", "up", "0", "0", "0", "0", "0.0", "0.0", "0.0", "0.0"]);
-    let [rtt, p50, p90, p99] = [8, 9, 10, 11].map(|at| corp_row[at].parse::<f64>().unwrap());
+    assert!(heads.len() == 13 && [others, corp_row, dead].iter().all(|row| row.len() == 13), "{table}");
+    assert_eq!(others[1..9], ["udp", "others", "all", "up", "1", "1", "0", "0"], "{table}");
+    assert_eq!(corp_row[..9], [&address, "udp", "corp.example.", "all", "up", "2", "2", "0", "0"], "{table}");
+    assert_eq!(
+        dead[1..],
+        ["udp", "dead.example.", "all", "up", "0", "0", "0", "0", "0.0", "0.0", "0.0", "0.0"]
+    );
+    let [rtt, p50, p90, p99] = [9, 10, 11, 12].map(|at| corp_row[at].parse::<f64>().unwrap());
     assert!(rtt >= 2.0 && p50 >= 2.0 && p50 <= p90 && p90 <= p99, "{table}");
 
     // An upstream that failed to answer three queries in a row is in back-off for at least a
@@ -146,11 +149,11 @@ fn upstreams_are_shown_with_their_zones_state_and_times() {
         daemon.ask(&format!("{asked}.dead.example"));
         asked += 1;
         let dead = rows(&daemon.ringdnsd.told(&["upstreams"])).swap_remove(3);
-        (dead[3] != "up").then_some(dead)
+        (dead[4] != "up").then_some(dead)
     });
-    let left: f64 = gone[3].strip_prefix("back-off:").unwrap().strip_suffix('s').unwrap().parse().unwrap();
+    let left: f64 = gone[4].strip_prefix("back-off:").unwrap().strip_suffix('s').unwrap().parse().unwrap();
     assert!(left > 0.0 && left <= 30.0, "{gone:?}");
-    assert!(gone[6].parse::<u16>().unwrap() >= 3 && gone[5] == "0" && gone[11] == "0.0", "{gone:?}");
+    assert!(gone[7].parse::<u16>().unwrap() >= 3 && gone[6] == "0" && gone[12] == "0.0", "{gone:?}");
 
     let json: serde_json::Value =
         serde_json::from_str(&daemon.ringdnsd.told(&["--json", "upstreams"])).unwrap();

@@ -89,6 +89,9 @@ pub struct UpstreamStatus {
     pub protocol: String,
     /// Zones that are forwarded to it; empty: all names outside the zones of other upstreams.
     pub zones: Vec<String>,
+    /// Names of the groups of clients that it is asked for; empty: all without upstreams of their own.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// Whether it is in back-off after failures.
     pub put_back: bool,
     /// Remaining back-off in milliseconds.

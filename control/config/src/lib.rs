@@ -122,14 +122,14 @@ impl TryFrom<RawConfig> for Config {
     /// Checks every table. Rules about two tables are with the table whose key they refuse.
     fn try_from(raw: RawConfig) -> Result<Config, Problem> {
         let server = raw.server.check()?;
-        let upstreams = upstream::check(raw.upstream, &server.listen)?;
         let is_cached = raw.cache.enabled;
         let is_in_fleet = raw.redis.is_used();
         let control = raw.control.check(&server.listen)?;
         let rate_limit = raw.rate_limit.check()?;
         let lists = blocklist::check(raw.blocklist, raw.allowlist, raw.client_group, raw.lists)?;
         client_group::check_limits(&lists.groups, rate_limit.as_ref())?;
-        let local = local::check(raw.local, raw.local_record, raw.local_zone)?;
+        let local = local::check(raw.local, raw.local_record, raw.local_zone, &lists.groups)?;
+        let upstreams = upstream::check(raw.upstream, &server.listen, &lists.groups)?;
         Ok(Config {
             client_names: raw.client_names.check(&raw.query_log, &local)?,
             server,

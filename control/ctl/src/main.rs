@@ -72,7 +72,8 @@ enum Command {
     /// Show a table of the upstreams: zones, state, counters and response times.
     ///
     /// ZONES are the zones forwarded to this upstream only; "others" means all names outside the
-    /// zones of the table. STATE is "up", or "back-off:" and the remaining time, after several
+    /// zones of the table. GROUPS are the groups of clients that have this upstream for themselves;
+    /// "all" means all without upstreams of their own. STATE is "up", or "back-off:" and the remaining time, after several
     /// failures in a row. ERRORS counts failures (SERVFAIL and the like), connections that could
     /// not be established, and malformed responses. RTT is the smoothed round-trip time; P50 to P99
     /// are the percentiles since the start; all in milliseconds.

@@ -150,11 +150,12 @@ fn trust_point(point: &TrustPointStatus) -> String {
 /// percentiles since the start.
 pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
     let heads = [
-        "ADDRESS", "PROTOCOL", "ZONES", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT", "P50",
-        "P90", "P99",
+        "ADDRESS", "PROTOCOL", "ZONES", "GROUPS", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT",
+        "P50", "P90", "P99",
     ];
     let lines = upstreams.iter().map(|upstream| {
         let zones = if upstream.zones.is_empty() { "others".to_owned() } else { upstream.zones.join(",") };
+        let groups = if upstream.groups.is_empty() { "all".to_owned() } else { upstream.groups.join(",") };
         let state = match upstream.back_off_ms {
             0 => "up".to_owned(),
             left => format!("back-off:{:.1}s", left as f64 / 1000.0),
@@ -162,10 +163,10 @@ pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) 
         let counts = [upstream.queries, upstream.answers, upstream.timeouts, upstream.errors];
         let times = &upstream.times;
         let took = [upstream.round_trip_us, times.p50_us, times.p90_us, times.p99_us];
-        let words = [upstream.address.clone(), upstream.protocol.clone(), zones, state];
+        let words = [upstream.address.clone(), upstream.protocol.clone(), zones, groups, state];
         words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
     });
-    write!(out, "{}", Table::new(&heads, 4).rows(lines).text())
+    write!(out, "{}", Table::new(&heads, 5).rows(lines).text())
 }
 
 /// Prints one line per sweep, the newest last, then the sum of the last day: for the host cache,

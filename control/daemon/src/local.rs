@@ -5,7 +5,7 @@ use crate::lists;
 use ringdns_common::{names, printable::Printable, units::counted};
 use ringdns_config::{LocalConfig, Problem, SafeSearchConfig, YouTubeFilter};
 use ringdns_policy::data::{
-    DataBuilder, LocalData, LocalRecord, hosts,
+    Audience, DataBuilder, DataError, LocalData, LocalRecord, hosts,
     safe_search::{self, SafeSearch, YouTube},
     zone,
     zone::LineError,
@@ -120,42 +120,61 @@ fn build(
     mut problems: Vec<Problem>,
 ) -> Result<LocalData, Vec<Problem>> {
     let mut builder = DataBuilder::default();
-    config.zones.iter().for_each(|zone| builder.zone(zone.name.as_slice().into()));
+    let mut of_zones = Vec::new();
+    for (i, zone) in config.zones.iter().enumerate() {
+        let audience = audience(&mut builder, zone.groups.as_deref()).unwrap_or_else(|error| {
+            let remedy = "Name fewer groups, or leave groups out for all clients";
+            problems.push(Problem::new(format!("local_zone[{i}].groups"), error.to_string(), remedy));
+            Audience::NONE
+        });
+        builder.zone_for(audience, zone.name.as_slice().into());
+        of_zones.push(audience);
+    }
     for (i, record) in config.records.iter().enumerate() {
         let parsed = LocalRecord::parse(&record.name, record.rtype, record.ttl, &record.data);
-        if let Err(error) = parsed.and_then(|record| builder.record(record)) {
+        let added = parsed.and_then(|parsed| {
+            let audience = audience(&mut builder, record.groups.as_deref())?;
+            builder.record_for(audience, parsed)
+        });
+        if let Err(error) = added {
             let remedy = format!("Write the data of {} as in a zone file", names::type_name(record.rtype));
             problems.push(Problem::new(format!("local_record[{i}].data"), error.to_string(), remedy));
         }
     }
-    for (i, zone) in config.zones.iter().enumerate() {
+    for ((i, zone), audience) in config.zones.iter().enumerate().zip(of_zones) {
         let Some((path, records)) = zone.file.as_ref().and_then(|path| zones.get_key_value(path)) else {
             continue;
         };
-        add(&mut builder, &format!("local_zone[{i}].file"), path, records, &mut problems);
+        let key = format!("local_zone[{i}].file");
+        problems.extend(add(&mut builder, &key, path, (records, audience)));
     }
     for (i, path) in config.hosts_files.iter().enumerate() {
         let key = format!("local.hosts_files[{i}]");
         match read(&key, path, |text| hosts::read(text, config.ttl)) {
-            Ok(records) => add(&mut builder, &key, path, &records, &mut problems),
+            Ok(records) => problems.extend(add(&mut builder, &key, path, (&records, Audience::ALL))),
             Err(found) => problems.extend(found),
         }
     }
     if problems.is_empty() { Ok(builder.finish(config.ptr.then_some(config.ttl))) } else { Err(problems) }
 }
 
+/// Returns the groups of clients that data is for; without names, all.
+fn audience(builder: &mut DataBuilder, groups: Option<&[String]>) -> Result<Audience, DataError> {
+    groups.map_or(Ok(Audience::ALL), |names| builder.groups(names))
+}
+
+/// Adds the records of a file for groups of clients. Returns the problems.
 fn add(
     builder: &mut DataBuilder,
     key: &str,
     path: &Path,
-    records: &FileRecords,
-    problems: &mut Vec<Problem>,
-) {
-    for (line, record) in records.iter() {
-        if let Err(error) = builder.record(record.clone()) {
-            problems.push(wrong_line(key, path, &LineError { line: *line, error }));
-        }
-    }
+    (records, audience): (&FileRecords, Audience),
+) -> Vec<Problem> {
+    let wrong = |(line, record): &(u32, LocalRecord)| {
+        let error = builder.record_for(audience, record.clone()).err()?;
+        Some(wrong_line(key, path, &LineError { line: *line, error }))
+    };
+    records.iter().filter_map(wrong).collect()
 }
 
 fn wrong_line(key: &str, path: &Path, LineError { line, error }: &LineError) -> Problem {

@@ -257,6 +257,10 @@ impl Reloader {
         if !lists.is_empty() {
             reloaded.lists = self.lists.load(&config.lists).map_err(refused)?;
         }
+        // And their upstreams.
+        if !resolvers.is_empty() {
+            self.resolver.set_up(&config);
+        }
         if let Some(mut policy) = policy {
             // Keep a random secret: with a new one, clients would need new cookies.
             if !changed.contains("cookies") {
@@ -268,9 +272,6 @@ impl Reloader {
             if let Some(access) = &self.access {
                 access.set(&config.access);
             }
-        }
-        if !resolvers.is_empty() {
-            self.resolver.set_up(&config);
         }
         if let Some((data, sources)) = local {
             self.resolver.set_local_data(data);

@@ -65,12 +65,16 @@ impl Judges<'_> {
             rule: None,
             dry_run: Vec::new(),
         };
-        let answers = |data: Option<&LocalData>| data.is_some_and(|data| data.answer(name, *qtype).is_some());
-        if answers(self.local) {
+        let answers = |data: Option<&LocalData>| {
+            data.is_some_and(|data| {
+                data.answer_for(data.groups().member(&test.group), name, *qtype).is_some()
+            })
+        };
+        let (is_local, is_engine) = (answers(self.local), answers(self.safe_search));
+        if is_local {
             test.action = "local".into();
             return test;
         }
-        let is_engine = answers(self.safe_search);
         if is_engine {
             test.action = "safe_search".into();
         }
@@ -215,7 +219,8 @@ mod tests {
              [[blocklist]]\nname = \"gone\"\nsource = \"https://lists.example/gone\"\n\
              [[allowlist]]\nname = \"ours\"\nnames = [\"ok.ads.example\"]\n\
              [[client_group]]\nname = \"kids\"\nclients = [\"192.0.2.0/24\"]\nblocklists = []\n\
-             [[local_record]]\nname = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.9\"\n",
+             [[local_record]]\nname = \"nas.example\"\ntype = \"A\"\ndata = \"192.0.2.9\"\n\
+             [[local_record]]\nname = \"toys.example\"\ntype = \"A\"\ndata = \"192.0.2.9\"\ngroups = [\"kids\"]\n",
             at("lists"),
             at("overrides.toml"),
             at("ads.txt"),
@@ -255,6 +260,10 @@ mod tests {
             ),
             ("old.example", &anybody, seen("resolve", "", "", "default")),
             ("nas.example", &anybody, seen("local", "", "", "default")),
+            ("nas.example", &kid, seen("local", "", "", "kids")),
+            ("toys.example", &anybody, seen("resolve", "", "", "default")),
+            ("toys.example", &kid, seen("local", "", "", "kids")),
+            ("toys.example", &kids, seen("local", "", "", "kids")),
         ] {
             assert_eq!(test(name, client), expected, "{name}");
         }

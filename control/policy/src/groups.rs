@@ -1,9 +1,34 @@
 //! Policies of groups of clients.
 
 use crate::policy::{Blocked, Policy, Verdict};
-use ringdns_dataplane::group::{Group, GroupSet};
+use ringdns_dataplane::group::{GROUPS, Group, GroupSet};
 use smallvec::{SmallVec, smallvec};
 use std::{net::IpAddr, sync::Arc};
+
+/// Name of the group of the clients in no other.
+const DEFAULT: &str = "default";
+
+/// Names of groups by number. The default group has the numbers without one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupNames(Box<[Arc<str>]>);
+
+impl GroupNames {
+    /// Returns the names of the first groups.
+    pub fn new(names: Vec<Arc<str>>) -> Self {
+        GroupNames(names.into())
+    }
+
+    /// Returns the name of a group.
+    pub fn name(&self, group: Group) -> &str {
+        self.0.get(group.number()).map_or(DEFAULT, |name| name)
+    }
+
+    /// Returns the groups with names that are wanted.
+    pub fn groups(&self, is_wanted: impl Fn(&str) -> bool) -> GroupSet {
+        let all = (0..GROUPS).filter_map(Group::new);
+        all.filter(|group| is_wanted(self.name(*group))).fold(GroupSet::NONE, GroupSet::with)
+    }
+}
 
 /// Policy of each group of clients, all built with the same key.
 #[derive(Clone, Debug)]
@@ -15,6 +40,7 @@ pub struct Policies {
     all: Policy,
     /// Whether a rule of a group is about its clients, and so about all names.
     has_clients: bool,
+    names: GroupNames,
 }
 
 /// Policy of a group other than the default one.
@@ -34,7 +60,7 @@ pub type GroupVerdict<'a> = (GroupSet, Verdict<'a>);
 impl From<Policy> for Policies {
     /// Returns the policy of a host without groups.
     fn from(policy: Policy) -> Self {
-        Policies { all: policy.clone(), default: policy, others: Box::default(), has_clients: false }
+        Policies::new(policy.clone(), policy, Vec::new())
     }
 }
 
@@ -42,7 +68,21 @@ impl Policies {
     /// Returns the policies of groups. `all` has the lists of all of them.
     pub fn new(all: Policy, default: Policy, others: Vec<GroupPolicy>) -> Self {
         let has_clients = others.iter().any(|other| other.policy.has_clients());
-        Policies { default, others: others.into(), all, has_clients }
+        let name = |number: usize| others.iter().find(|other| other.group.number() == number);
+        let count = others.iter().map(|other| other.group.number() + 1).max().unwrap_or(0);
+        let names = (0..count).map(|number| name(number).map_or(DEFAULT.into(), |other| other.name.clone()));
+        let names = GroupNames::new(names.collect());
+        Policies { default, others: others.into(), all, has_clients, names }
+    }
+
+    /// Returns the policies with the names of all groups, also of numbers that have no policy any more.
+    pub fn with_names(self, names: GroupNames) -> Self {
+        Policies { names, ..self }
+    }
+
+    /// Returns the names of all groups.
+    pub fn names(&self) -> &GroupNames {
+        &self.names
     }
 
     /// Returns the policy of a group.

@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use ringdns_common::names;
-use ringdns_policy::data::{DataBuilder, End, LocalData, LocalRecord};
+use ringdns_policy::data::{Audience, DataAnswer, DataBuilder, End, LocalData, LocalRecord};
 use std::collections::BTreeSet;
 
 const A: u16 = 1;
@@ -142,7 +142,10 @@ fn build(records: Vec<Written>, zones: BTreeSet<Labels>) -> (LocalData, Model) {
 }
 
 fn told(data: &LocalData, name: &str, qtype: u16) -> Option<(Told, &'static str)> {
-    let answer = data.answer(&names::name(name).unwrap(), qtype)?;
+    Some(told_of(data.answer(&names::name(name).unwrap(), qtype)?))
+}
+
+fn told_of(answer: DataAnswer<'_>) -> (Told, &'static str) {
     let mut told = Vec::new();
     for (owner, set) in &answer.sets {
         let owner = names::display(owner);
@@ -158,7 +161,49 @@ fn told(data: &LocalData, name: &str, qtype: u16) -> Option<(Told, &'static str)
         End::LeadsTo(_) => "leads out",
         End::Endless => "endless",
     };
-    Some((told, end))
+    (told, end)
+}
+
+/// Names of groups that data names, and one that it does not.
+const GROUPS: [&str; 4] = ["kids", "guests", "default", "others"];
+
+/// Some of the groups that data names; `None`: all groups.
+fn groups() -> impl Strategy<Value = Option<Vec<&'static str>>> {
+    prop_oneof![
+        2 => Just(None),
+        3 => proptest::sample::subsequence(&GROUPS[..3], 1..3).prop_map(Some),
+    ]
+}
+
+/// Record that the builder accepted, and the groups that it is for.
+type KeptFor = (Written, Option<Vec<String>>);
+
+/// Returns data of which each part is for some groups only. Records that conflict with an earlier one in
+/// any group are left out.
+fn build_for_groups(
+    records: &[(Written, Option<Vec<&str>>)],
+    zones: &[(Labels, Option<Vec<&str>>)],
+) -> (LocalData, Vec<KeptFor>) {
+    let mut builder = DataBuilder::default();
+    let owned = |groups: &Option<Vec<&str>>| {
+        groups.as_ref().map(|names| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
+    };
+    let audience = |builder: &mut DataBuilder, groups: &Option<Vec<&str>>| {
+        owned(groups).map_or(Audience::ALL, |names| builder.groups(&names).unwrap())
+    };
+    for (zone, groups) in zones {
+        let audience = audience(&mut builder, groups);
+        builder.zone_for(audience, names::name(&text(zone)).unwrap().into());
+    }
+    let mut kept = Vec::new();
+    for (record, groups) in records {
+        let audience = audience(&mut builder, groups);
+        let parsed = LocalRecord::parse(&text(&record.owner), record.rtype, 60, &record.data).unwrap();
+        if builder.record_for(audience, parsed).is_ok() {
+            kept.push((record.clone(), owned(groups)));
+        }
+    }
+    (builder.finish(None), kept)
 }
 
 proptest! {
@@ -176,6 +221,80 @@ proptest! {
             prop_assert_eq!(told(&data, &text(&name), qtype), expected, "{} {}", text(&name), qtype);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// A group sees what data of its own would be, and groups that are told together see the same.
+    #[test]
+    fn each_group_has_the_data_that_is_for_it(
+        records in vec((records(), groups()), 0..4),
+        zones in vec((names(), groups()), 0..3),
+        questions in vec((names(), select(vec![A, CNAME, TXT, NS, DS])), 1..20),
+    ) {
+        let records: Vec<_> = records
+            .into_iter()
+            .flat_map(|(records, groups)| records.into_iter().map(move |record| (record, groups.clone())))
+            .collect();
+        let (data, kept) = build_for_groups(&records, &zones);
+        for group in GROUPS {
+            let own_zones: BTreeSet<Labels> = zones
+                .iter()
+                .filter(|(_, groups)| groups.as_ref().is_none_or(|groups| groups.contains(&group)))
+                .map(|(zone, _)| zone.clone())
+                .collect();
+            let own = kept
+                .iter()
+                .filter(|(_, groups)| groups.as_ref().is_none_or(|groups| groups.iter().any(|name| name == group)))
+                .map(|(record, _)| record.clone());
+            let count = own.clone().count();
+            let (_, model) = build(own.collect(), own_zones.clone());
+            prop_assert_eq!(model.records.len(), count + own_zones.len());
+            let member = data.groups().member(group);
+            for (name, qtype) in &questions {
+                let wire = names::name(&text(name)).unwrap();
+                let expected = model.answer(name, *qtype);
+                let single = data.answer_for(member, &wire, *qtype).map(told_of);
+                prop_assert_eq!(single, expected.clone(), "{} {} for {}", text(name), qtype, group);
+                let mut of_all = data.answers(&wire, *qtype);
+                of_all.retain(|(audience, _)| audience.meets(member));
+                prop_assert_eq!(of_all.len(), 1);
+                let answer = of_all.pop().and_then(|(_, answer)| answer).map(told_of);
+                prop_assert_eq!(answer, expected, "{} {} for {} with others", text(name), qtype, group);
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_are_together_where_they_see_the_same() {
+    let mut builder = DataBuilder::default();
+    let [kids, guests] = ["kids", "guests"].map(|name| builder.groups(&[name.to_owned()]).unwrap());
+    for (audience, owner, data) in [
+        (Audience::ALL, "nas.example", "192.0.2.1"),
+        (kids, "nas.example", "192.0.2.2"),
+        (kids.or(guests), "safe.elsewhere", "192.0.2.3"),
+    ] {
+        builder.record_for(audience, LocalRecord::parse(owner, A, 60, data).unwrap()).unwrap();
+    }
+    let data = builder.finish(Some(60));
+    let others = Audience::OTHERS;
+    let sets = |name: &str, qtype: u16| {
+        let answers = data.answers(&names::name(name).unwrap(), qtype);
+        answers.iter().map(|(audience, answer)| (*audience, answer.is_some())).collect::<Vec<_>>()
+    };
+    let all = kids.or(guests).or(others);
+    // The names above those of a group exist for it alone, which is nothing to the others.
+    for name in ["www.example", "elsewhere", "www.elsewhere", "arpa", "."] {
+        assert_eq!(sets(name, A), [(all, false)], "{name}");
+    }
+    assert_eq!(sets("nas.example", A), [(kids, true), (guests.or(others), true)]);
+    assert_eq!(sets("safe.elsewhere", A), [(kids.or(guests), true), (others, false)]);
+    // One record for all, and one more for some: two sets of which the common one is there once more.
+    assert_eq!(data.records(), 1 + 2 + 1 + 3);
+    assert_eq!(sets("3.2.0.192.in-addr.arpa", 12), [(kids.or(guests), true), (others, false)]);
+    assert_eq!(sets("1.2.0.192.in-addr.arpa", 12), [(all, true)]);
 }
 
 fn data(records: &[(&str, u16, &str)], zones: &[&str]) -> LocalData {

@@ -16,9 +16,14 @@ use ringdns_dataplane::{
         reply::Age,
         rtype,
     },
+    group::{Group, GroupSet},
 };
 use ringdns_dnssec::Name;
-use ringdns_policy::data::{Authority, End, LocalData};
+use ringdns_policy::{
+    data::{Audience, Authority, DataAnswer, End, LocalData},
+    groups::GroupNames,
+};
+use std::sync::Arc;
 
 /// Rules that keep an answer for as long as its records say.
 pub const AS_WRITTEN: TtlRules =
@@ -46,14 +51,84 @@ impl Lead {
     }
 }
 
-/// Returns the answer of local data to a question, and the alias that it ends in. `None`: the
-/// question is resolved.
-pub fn answer(data: &LocalData, key: &Key, now: Secs) -> Option<(Answer, Option<Box<Lead>>)> {
-    let asked = key.asked();
-    if asked.qclass() != CLASS_IN {
-        return None;
+/// Local data, and the numbers of the groups that it is for.
+#[derive(Debug)]
+pub struct GroupData {
+    data: Arc<LocalData>,
+    /// Groups that data tells apart, and their numbers. Each number is at one place.
+    members: Box<[(Audience, GroupSet)]>,
+}
+
+/// Answer of local data, and the alias that it ends in.
+pub type Made = (Answer, Option<Box<Lead>>);
+
+impl GroupData {
+    /// Returns data for groups with these names.
+    pub fn new(data: Arc<LocalData>, names: &GroupNames) -> Self {
+        let groups = data.groups();
+        let member = |member| (member, names.groups(|name| groups.member(name) == member));
+        let members = groups.members().map(member).collect();
+        GroupData { data, members }
     }
-    let found = data.answer(asked.name(), asked.qtype())?;
+
+    /// Returns the data.
+    pub fn data(&self) -> &Arc<LocalData> {
+        &self.data
+    }
+
+    /// Whether parts of the data are for some groups only.
+    pub fn has_groups(&self) -> bool {
+        self.members.len() > 1
+    }
+
+    /// Returns the answers to a question for all groups, and the groups that have each. `None`: the
+    /// question is resolved for them.
+    pub fn answers(&self, key: &Key, now: Secs) -> Vec<(GroupSet, Option<Made>)> {
+        let asked = key.asked();
+        if asked.qclass() != CLASS_IN {
+            return vec![(GroupSet::ALL, None)];
+        }
+        let answers = self.data.answers(asked.name(), asked.qtype());
+        let made = |(audience, answer): (Audience, Option<DataAnswer<'_>>)| {
+            (self.numbers(audience), answer.and_then(|answer| made(answer, key, now)))
+        };
+        answers.into_iter().map(made).collect()
+    }
+
+    /// Returns the answer to the question of a client of `group`, and all groups for which it is the
+    /// same. `None`: the question is resolved for them.
+    pub fn answer(&self, key: &Key, group: Group, now: Secs) -> (GroupSet, Option<Made>) {
+        let asked = key.asked();
+        if asked.qclass() != CLASS_IN {
+            return (GroupSet::ALL, None);
+        }
+        let answers = self.data.answers(asked.name(), asked.qtype()).into_iter();
+        let mut answers = answers.map(|(audience, answer)| (self.numbers(audience), answer));
+        let own = answers.find(|(groups, _)| groups.has(group));
+        own.map_or((GroupSet::NONE, None), |(groups, answer)| {
+            (groups, answer.and_then(|answer| made(answer, key, now)))
+        })
+    }
+
+    /// Returns the groups for which a question is resolved.
+    pub fn passed_on(&self, key: &Key) -> GroupSet {
+        let asked = key.asked();
+        if !self.has_groups() || asked.qclass() != CLASS_IN {
+            return GroupSet::ALL;
+        }
+        let answers = self.data.answers(asked.name(), asked.qtype()).into_iter();
+        let passed_on = answers.filter(|(_, answer)| answer.is_none());
+        passed_on.fold(GroupSet::NONE, |all, (audience, _)| all.or(self.numbers(audience)))
+    }
+
+    fn numbers(&self, audience: Audience) -> GroupSet {
+        let members = self.members.iter().filter(|(member, _)| audience.meets(*member));
+        members.fold(GroupSet::NONE, |all, (_, groups)| all.or(*groups))
+    }
+}
+
+/// Returns the answer to a question that local data has, and the alias that it ends in.
+fn made(found: DataAnswer<'_>, key: &Key, now: Secs) -> Option<Made> {
     // What cannot be written fails rather than being resolved.
     let failure = || (Answer::error(rcode::SERVFAIL, None, now, 0), None);
     let mut message = empty(key, now)?;

@@ -60,6 +60,16 @@ impl Resolved {
         }
     }
 
+    /// Returns the answer for those of the clients that are in `groups`.
+    pub(crate) fn within(mut self, groups: GroupSet) -> Self {
+        self.groups = self.groups.and(groups);
+        self.listed.retain_mut(|listed| {
+            listed.groups = listed.groups.and(groups);
+            !listed.groups.is_empty()
+        });
+        self
+    }
+
     /// Returns the answer as clients get it for which no list decides, and their groups.
     pub fn shown(&self) -> (&Answer, GroupSet) {
         let instead = self.listed.iter().find(|listed| !listed.is_of_list);

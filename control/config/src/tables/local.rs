@@ -1,6 +1,7 @@
 //! `[local]`, `[[local_record]]` and `[[local_zone]]`: names answered locally, without asking an
 //! upstream.
 
+use super::{client_group::ClientGroupConfig, group_names};
 use crate::{
     bounds::{secs, within},
     error::Problem,
@@ -8,7 +9,7 @@ use crate::{
 };
 use ringdns_common::{names, units::TimeSpan};
 use ringdns_dataplane::clock::Secs;
-use std::{collections::HashSet, path::PathBuf};
+use std::path::PathBuf;
 
 table! {
     /// Names answered locally, without asking an upstream.
@@ -49,6 +50,9 @@ table! {
         data: Option<String> = None,
         /// TTL: zero to a week.
         ttl: TimeSpan = TimeSpan::secs(300),
+        /// Names of the `[[client_group]]` tables whose clients get the record, or `"default"`; for the
+        /// others there is none. Absent: all clients.
+        groups: Option<Vec<String>> = None,
     }
 }
 
@@ -61,6 +65,9 @@ table! {
         /// Absolute path of its zone file (RFC 1035). `$INCLUDE` and `$GENERATE` are not
         /// supported. Without a file, the zone has the records of `[[local_record]]` alone.
         file: Option<String> = None,
+        /// Names of the `[[client_group]]` tables for whose clients there is the zone, or `"default"`.
+        /// Zones of one name may have files of their own for different groups. Absent: all clients.
+        groups: Option<Vec<String>> = None,
     }
 }
 
@@ -94,6 +101,8 @@ pub struct LocalRecordConfig {
     pub data: String,
     /// TTL.
     pub ttl: Secs,
+    /// Names of the groups of clients that get it; `None`: all.
+    pub groups: Option<Vec<String>>,
 }
 
 /// Zone answered locally.
@@ -103,13 +112,17 @@ pub struct LocalZoneConfig {
     pub name: Vec<u8>,
     /// Zone file.
     pub file: Option<PathBuf>,
+    /// Names of the groups of clients for which there is the zone; `None`: all.
+    pub groups: Option<Vec<String>>,
 }
 
-/// Returns the checked tables. The data of records and the files are checked by their reader.
+/// Returns the checked tables, which may name `groups`. The data of records and the files are checked by
+/// their reader.
 pub fn check(
     local: RawLocal,
     records: Vec<RawLocalRecord>,
     zones: Vec<RawLocalZone>,
+    groups: &[ClientGroupConfig],
 ) -> Result<LocalConfig, Problem> {
     let limits = [TimeSpan::secs(1), TimeSpan::secs(86_400)];
     let mut config = LocalConfig {
@@ -123,15 +136,18 @@ pub fn check(
         config.hosts_files.push(path(&format!("local.hosts_files[{i}]"), text, "/etc/hosts")?);
     }
     for (i, raw) in records.into_iter().enumerate() {
-        config.records.push(raw.check(&format!("local_record[{i}]"))?);
+        config.records.push(raw.check(&format!("local_record[{i}]"), groups)?);
     }
-    let mut known = HashSet::new();
     for (i, raw) in zones.into_iter().enumerate() {
         let table = format!("local_zone[{i}]");
-        let zone = raw.check(&table)?;
-        if !known.insert(zone.name.clone()) {
+        let zone = raw.check(&table, groups)?;
+        let is_same = |known: &LocalZoneConfig| {
+            known.name == zone.name && group_names::overlap(known.groups.as_ref(), zone.groups.as_ref())
+        };
+        if config.zones.iter().any(is_same) {
             let reason = format!("{} is a zone already", names::display(&zone.name));
-            return Err(Problem::new(format!("{table}.name"), reason, "Give each zone one table"));
+            let remedy = "Give each zone one table, or tables for different groups";
+            return Err(Problem::new(format!("{table}.name"), reason, remedy));
         }
         config.zones.push(zone);
     }
@@ -139,7 +155,7 @@ pub fn check(
 }
 
 impl RawLocalRecord {
-    fn check(self, table: &str) -> Result<LocalRecordConfig, Problem> {
+    fn check(self, table: &str, groups: &[ClientGroupConfig]) -> Result<LocalRecordConfig, Problem> {
         let missing = |key: &str, example: &str| {
             Problem::new(table, format!("the record has no {key}"), format!("Add {key} = \"{example}\""))
         };
@@ -152,12 +168,13 @@ impl RawLocalRecord {
         })?;
         let limits = [TimeSpan::secs(0), TimeSpan::secs(604_800)];
         let ttl = within(&format!("{table}.ttl"), self.ttl, limits, "Give \"0s\" to \"7d\"")?;
-        Ok(LocalRecordConfig { name, rtype, data, ttl: secs(ttl) })
+        let groups = group_names::check(&format!("{table}.groups"), self.groups, groups)?;
+        Ok(LocalRecordConfig { name, rtype, data, ttl: secs(ttl), groups })
     }
 }
 
 impl RawLocalZone {
-    fn check(self, table: &str) -> Result<LocalZoneConfig, Problem> {
+    fn check(self, table: &str, groups: &[ClientGroupConfig]) -> Result<LocalZoneConfig, Problem> {
         let name = self
             .name
             .ok_or_else(|| Problem::new(table, "the zone has no name", "Add name = \"corp.example\""))?;
@@ -165,6 +182,7 @@ impl RawLocalZone {
         Ok(LocalZoneConfig {
             name: wire(&format!("{table}.name"), &name, "corp.example")?,
             file: file.transpose()?,
+            groups: group_names::check(&format!("{table}.groups"), self.groups, groups)?,
         })
     }
 }
@@ -207,11 +225,59 @@ mod tests {
             rtype: 28,
             data: "2001:db8::1".into(),
             ttl: 300,
+            groups: None,
         };
         assert_eq!(local.records[0], nas);
         assert_eq!((local.records[1].rtype, local.records[1].ttl), (65280, 0));
-        let corp = LocalZoneConfig { name: b"\x04corp\x07example\0".to_vec(), file: Some("/corp".into()) };
-        assert_eq!(local.zones, [corp, LocalZoneConfig { name: b"\x01x\0".to_vec(), file: None }]);
+        let corp = LocalZoneConfig {
+            name: b"\x04corp\x07example\0".to_vec(),
+            file: Some("/corp".into()),
+            groups: None,
+        };
+        assert_eq!(
+            local.zones,
+            [corp, LocalZoneConfig { name: b"\x01x\0".to_vec(), file: None, groups: None }]
+        );
+    }
+
+    #[test]
+    fn data_may_be_for_groups() {
+        let kids = "[[client_group]]\nname = \"kids\"\nclients = [\"192.0.2.0/24\"]\n";
+        let record = "name = \"a\"\ntype = \"A\"\ndata = \"192.0.2.1\"\n";
+        let local = minimal_with(&format!(
+            "{kids}[[local_record]]\n{record}groups = [\"kids\", \"default\"]\n\
+             [[local_zone]]\nname = \"a\"\ngroups = [\"kids\"]\n\
+             [[local_zone]]\nname = \"a\"\ngroups = [\"default\"]\n"
+        ))
+        .local;
+        assert_eq!(local.records[0].groups, Some(vec!["kids".into(), "default".into()]));
+        assert_eq!(local.zones[1].groups, Some(vec!["default".into()]));
+        refused(
+            &format!("{MINIMAL}{kids}[[local_record]]\n{record}"),
+            &[
+                [
+                    "groups = [\"default\", \"adults\"]",
+                    "12",
+                    "local_record[0].groups[1]",
+                    "\"adults\"",
+                    "kids, def",
+                ],
+                ["groups = []", "12", "local_record[0].groups", "for nobody", "all clients"],
+            ],
+        );
+        refused(
+            &format!("{MINIMAL}{kids}[[local_zone]]\nname = \"a\"\n"),
+            &[
+                [
+                    "[[local_zone]]\nname = \"a\"\ngroups = [\"kids\"]",
+                    "11",
+                    "local_zone[1].name",
+                    "already",
+                    "different",
+                ],
+                ["groups = [\"adults\"]", "10", "local_zone[0].groups[0]", "\"adults\"", "kids"],
+            ],
+        );
     }
 
     #[test]

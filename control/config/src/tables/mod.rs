@@ -12,6 +12,7 @@ pub mod cookies;
 pub mod dns64;
 pub mod dnssec;
 pub mod firewall;
+pub mod group_names;
 pub mod lists;
 pub mod local;
 pub mod query_log;

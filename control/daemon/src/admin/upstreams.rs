@@ -14,6 +14,7 @@ pub(super) fn status(upstream: &Upstream, now: Nanos) -> UpstreamStatus {
         address: upstream.label.clone(),
         protocol: upstream.transport.label().to_owned(),
         zones: upstream.zones.clone(),
+        groups: upstream.groups.clone(),
         put_back: health.is_put_back(now),
         back_off_ms: health.until.saturating_sub(now).div_ceil(1_000_000),
         queries: counters.queries(),

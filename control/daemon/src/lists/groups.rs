@@ -11,7 +11,7 @@ use ringdns_dataplane::{
     trie::TooMany,
 };
 use ringdns_policy::{
-    groups::{GroupPolicy, Policies},
+    groups::{GroupNames, GroupPolicy, Policies},
     list::List,
     names::NameKey,
     policy::{AllowList, BlockList, Policy},
@@ -218,6 +218,17 @@ impl Groups {
         &self.names
     }
 
+    /// Returns the name of each number's group. Clients of groups that are gone are in the default group.
+    fn owners(&self) -> GroupNames {
+        let current = |name: &&Arc<str>| {
+            self.current
+                .keys()
+                .any(|group| self.names.get(group.number()).is_some_and(|owner| owner == *name))
+        };
+        let owner = |name: &Arc<str>| Some(name).filter(current).map_or(DEFAULT_GROUP.into(), Arc::clone);
+        GroupNames::new(self.names.iter().map(owner).collect())
+    }
+
     /// Returns the group with a name, without clients that rules are about.
     pub fn named(&self, name: &str) -> Option<Group> {
         let is_it = |kind: &Kind| *kind == Kind::of_group(name);
@@ -265,7 +276,7 @@ impl Groups {
         let others = others.collect();
         let default = policy(Group::DEFAULT, DEFAULT_GROUP, &Vec::new());
         let all = Policy::new(key, allow.to_vec(), block).with_overrides(effect.all_overrides(key));
-        Policies::new(all, default, others)
+        Policies::new(all, default, others).with_names(self.owners())
     }
 }
 

@@ -1,10 +1,12 @@
 //! Makes local data of records and zones.
 
-use super::{ASTERISK, LocalData, Node, RecordSet, ancestors, error::DataError, soa};
+use super::{
+    ASTERISK, Audience, AudienceNames, LocalData, Node, RecordSet, ancestors, error::DataError, soa,
+};
 use ringdns_common::names;
 use ringdns_dataplane::dns::rtype;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -70,85 +72,143 @@ impl LocalRecord {
 #[derive(Default)]
 pub struct DataBuilder {
     names: HashMap<Box<[u8]>, Vec<RecordSet>>,
-    zones: HashSet<Box<[u8]>>,
+    /// Zones, and the groups that they are for.
+    zones: HashMap<Box<[u8]>, Audience>,
     /// Addresses and the names that they belong to, in order.
-    addresses: Vec<(IpAddr, Box<[u8]>)>,
+    addresses: Vec<(IpAddr, Box<[u8]>, Audience)>,
+    groups: AudienceNames,
 }
 
 impl DataBuilder {
-    /// Adds a zone: its names without records do not exist. Zones come before records.
-    pub fn zone(&mut self, apex: Box<[u8]>) {
-        self.zones.insert(apex);
+    /// Returns the groups of clients with these names.
+    pub fn groups(&mut self, names: &[String]) -> Result<Audience, DataError> {
+        self.groups.of(names)
     }
 
-    /// Adds a record. One that is there already is added once.
+    /// Adds a zone for all clients: its names without records do not exist. Zones come before records.
+    pub fn zone(&mut self, apex: Box<[u8]>) {
+        self.zone_for(Audience::ALL, apex);
+    }
+
+    /// Adds a zone for groups of clients.
+    pub fn zone_for(&mut self, audience: Audience, apex: Box<[u8]>) {
+        let known = self.zones.entry(apex).or_insert(Audience::NONE);
+        *known = known.or(audience);
+    }
+
+    /// Adds a record for all clients. One that is there already is added once.
     pub fn record(&mut self, record: LocalRecord) -> Result<(), DataError> {
-        let name = || names::display(&record.owner);
+        self.record_for(Audience::ALL, record)
+    }
+
+    /// Adds a record for groups of clients.
+    pub fn record_for(&mut self, audience: Audience, record: LocalRecord) -> Result<(), DataError> {
         let sets = self.names.entry(record.owner.clone()).or_default();
-        let of_type = sets.iter().position(|set| set.rtype == record.rtype);
-        let is_alias = record.rtype == rtype::CNAME;
-        let has_others = sets.iter().any(|set| (set.rtype == rtype::CNAME) != is_alias);
-        if has_others || is_alias && self.zones.contains(&record.owner) {
-            return Err(DataError::AliasNotAlone(name()));
-        }
+        let is_apex = self.zones.get(&record.owner).is_some_and(|zone| zone.meets(audience));
+        check(&record, audience, sets, is_apex)?;
         if let Some(address) = record.as_address().filter(|address| {
             record.is_canonical && !address.is_unspecified() && !record.owner.starts_with(ASTERISK)
         }) {
-            self.addresses.push((address, record.owner.clone()));
+            self.addresses.push((address, record.owner.clone(), audience));
         }
-        let Some(set) = of_type.and_then(|at| sets.get_mut(at)) else {
-            sets.push(RecordSet { rtype: record.rtype, ttl: record.ttl, data: vec![record.data] });
-            return Ok(());
-        };
-        set.ttl = set.ttl.min(record.ttl);
-        if set.data.contains(&record.data) {
-            return Ok(());
+        let mut left = audience;
+        let mut parts = Vec::new();
+        for set in sets.iter_mut().filter(|set| set.rtype == record.rtype && set.audience.meets(audience)) {
+            let apart = set.audience.without(audience);
+            if !apart.is_empty() {
+                // The others have the set without the record.
+                parts.push(RecordSet { audience: apart, ..set.clone() });
+                set.audience = set.audience.and(audience);
+            }
+            left = left.without(set.audience);
+            set.ttl = set.ttl.min(record.ttl);
+            if !set.data.contains(&record.data) {
+                set.data.push(record.data.clone());
+            }
         }
-        match record.rtype {
-            rtype::CNAME => return Err(DataError::Twice(name(), "CNAME")),
-            rtype::SOA => return Err(DataError::Twice(name(), "SOA")),
-            _ => {}
+        if !left.is_empty() {
+            let LocalRecord { rtype, ttl, data, .. } = record;
+            parts.push(RecordSet { rtype, ttl, data: vec![data], audience: left });
         }
-        let bytes = |data: &[u8]| data.len() + RECORD;
-        if set.data.iter().map(|data| bytes(data)).sum::<usize>() + bytes(&record.data) > SET_MAX {
-            return Err(DataError::TooLarge(name(), SET_MAX));
-        }
-        set.data.push(record.data);
+        sets.extend(parts);
         Ok(())
     }
 
     /// Returns the data. `ptr`: the first name of each address becomes its PTR record, with this TTL,
     /// if its reverse name has no records.
     pub fn finish(mut self, ptr: Option<u32>) -> LocalData {
-        for ((address, name), ttl) in self.addresses.drain(..).zip(ptr.into_iter().cycle()) {
+        for ((address, name, audience), ttl) in self.addresses.drain(..).zip(ptr.into_iter().cycle()) {
             let sets = self.names.entry(reverse(address)).or_default();
-            if sets.is_empty() {
-                sets.push(RecordSet { rtype: rtype::PTR, ttl, data: vec![name] });
+            let audience = audience.without(seen_by(sets, |_| true));
+            if !audience.is_empty() {
+                sets.push(RecordSet { rtype: rtype::PTR, ttl, data: vec![name], audience });
             }
         }
-        for zone in &self.zones {
+        for (zone, audience) in &self.zones {
             let sets = self.names.entry(zone.clone()).or_default();
-            if !sets.iter().any(|set| set.rtype == rtype::SOA) {
+            let audience = audience.without(seen_by(sets, |set| set.rtype == rtype::SOA));
+            if !audience.is_empty() {
                 let data = vec![soa(zone, SOA_TTL).into()];
-                sets.push(RecordSet { rtype: rtype::SOA, ttl: SOA_TTL, data });
+                sets.push(RecordSet { rtype: rtype::SOA, ttl: SOA_TTL, data, audience });
             }
         }
         // A record that was refused makes no name.
         self.names.retain(|_, sets| !sets.is_empty());
-        let mut data = LocalData { has_zones: !self.zones.is_empty(), ..LocalData::default() };
+        let mut data =
+            LocalData { has_zones: !self.zones.is_empty(), groups: self.groups, ..LocalData::default() };
         for (name, sets) in self.names {
             data.records += sets.iter().map(|set| set.data.len()).sum::<usize>();
+            let audience = seen_by(&sets, |_| true);
+            let apex_for = self.zones.get(&name).copied().unwrap_or(Audience::NONE);
             for above in ancestors(&name).skip(1) {
-                if data.nodes.contains_key(above) {
+                let node = data.nodes.entry(above.into()).or_default();
+                if audience.is_within(node.audience) {
                     break;
                 }
-                data.nodes.insert(above.into(), Node::default());
+                node.audience = node.audience.or(audience);
             }
-            let is_apex = self.zones.contains(&name);
-            data.nodes.insert(name, Node { sets: sets.into(), is_apex });
+            let node = data.nodes.entry(name).or_default();
+            *node = Node { sets: sets.into(), audience: node.audience.or(audience), apex_for };
         }
         data
     }
+}
+
+/// Checks that a record for groups of clients may be beside `sets`, those of its name.
+fn check(
+    record: &LocalRecord,
+    audience: Audience,
+    sets: &[RecordSet],
+    is_apex: bool,
+) -> Result<(), DataError> {
+    let name = || names::display(&record.owner);
+    let is_alias = record.rtype == rtype::CNAME;
+    let bytes = |data: &[u8]| data.len() + RECORD;
+    if is_alias && is_apex {
+        return Err(DataError::AliasNotAlone(name()));
+    }
+    for set in sets.iter().filter(|set| set.audience.meets(audience)) {
+        if (set.rtype == rtype::CNAME) != is_alias {
+            return Err(DataError::AliasNotAlone(name()));
+        }
+        if set.rtype != record.rtype || set.data.contains(&record.data) {
+            continue;
+        }
+        match record.rtype {
+            rtype::CNAME => return Err(DataError::Twice(name(), "CNAME")),
+            rtype::SOA => return Err(DataError::Twice(name(), "SOA")),
+            _ => {}
+        }
+        if set.data.iter().map(|data| bytes(data)).sum::<usize>() + bytes(&record.data) > SET_MAX {
+            return Err(DataError::TooLarge(name(), SET_MAX));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the groups that see one of some sets.
+fn seen_by(sets: &[RecordSet], which: impl Fn(&RecordSet) -> bool) -> Audience {
+    sets.iter().filter(|set| which(set)).fold(Audience::NONE, |all, set| all.or(set.audience))
 }
 
 /// Returns the reverse name of an address (RFC 1035 section 3.5, RFC 3596 section 2.5).

@@ -54,4 +54,7 @@ pub enum DataError {
     /// Records that fit in no answer.
     #[error("{0} has more than {1} bytes of records of one type, which do not fit in an answer")]
     TooLarge(String, usize),
+    /// More groups than data can tell apart.
+    #[error("records and zones name more than {0} groups of clients")]
+    Groups(usize),
 }

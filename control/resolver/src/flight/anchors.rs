@@ -23,6 +23,11 @@ impl Resolver {
     pub async fn refresh_anchors(self: &Arc<Self>) {
         if let Some(validator) = &self.setup().validator {
             validator.refresh_anchors(self, &self.anchor_counters).await;
+            for view in self.views() {
+                if let Some(own) = &view.setup.load().validator {
+                    own.follow(validator);
+                }
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Questions whose asker waits for the answer: of clients over TCP, and of this process.
 
-use super::{Resolver, host_answer, waiter::Waiter};
+use super::{Resolver, waiter::Waiter};
 use crate::{
     host::Found,
     resolved::{Client, Resolved, Transport},
@@ -13,11 +13,16 @@ use tokio::sync::oneshot;
 impl Resolver {
     /// Returns the answer to a question of this process, however long it takes.
     pub async fn resolve(self: &Arc<Self>, key: &Key) -> Resolved {
-        self.resolve_for(None, key).await
+        self.resolve_own(None, key).await
     }
 
     /// Returns the answer to the question of a client over TCP, however long it takes.
     pub async fn resolve_for(self: &Arc<Self>, client: Option<Client>, key: &Key) -> Resolved {
+        let view = client.and_then(|client| self.view_of(client.group));
+        view.as_ref().unwrap_or(self).resolve_own(client, key).await
+    }
+
+    async fn resolve_own(self: &Arc<Self>, client: Option<Client>, key: &Key) -> Resolved {
         let (to, receiver) = oneshot::channel();
         {
             let mut turn = Turn::default();
@@ -51,7 +56,7 @@ impl Resolver {
         };
         let due = found.as_ref().filter(|answer| renew && answer.is_due(now)).map(|answer| answer.received);
         if let Some(answer) = found.filter(|_| due.is_none()) {
-            return host_answer(answer, generation);
+            return self.host_answer(answer, generation);
         }
         let (to, receiver) = oneshot::channel();
         let waiter = match due {

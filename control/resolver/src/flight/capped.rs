@@ -18,7 +18,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 impl Resolver {
     /// Returns the zones that are capped at this moment.
     pub fn capped_zones(&self) -> Vec<FloodView> {
-        self.caps.list(self.clock().nanos())
+        let mut zones = self.caps.list(self.clock().nanos());
+        self.views().iter().for_each(|view| zones.extend(view.capped_zones()));
+        zones
     }
 
     /// Ends caps of zones that have calmed down, until the task is dropped.
@@ -26,6 +28,7 @@ impl Resolver {
         loop {
             sleep(PERIOD).await;
             self.caps.keep(self.clock().nanos());
+            self.views().iter().for_each(|view| view.caps.keep(self.clock().nanos()));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Answers that follow from what is known of other names: no upstream is asked, and the host tier does
 //! not keep them, so that a flood of made-up names displaces nothing there.
 
-use super::{Resolver, host_answer, setup::ResolverSetup};
+use super::{Resolver, setup::ResolverSetup};
 use crate::{message::Message, resolved::Resolved, validate::Validator, watch::SYNTHESIZED};
 use ringdns_common::names;
 use ringdns_config::NxdomainCut;
@@ -18,7 +18,8 @@ use std::sync::Arc;
 impl Resolver {
     /// Returns the memory of validated denials that answer other questions, in bytes.
     pub fn range_bytes(&self) -> usize {
-        self.setup.load().validator.as_ref().map_or(0, |validator| validator.range_bytes())
+        let own = self.setup.load().validator.as_ref().map_or(0, |validator| validator.range_bytes());
+        own + self.views().iter().map(|view| view.range_bytes()).sum::<usize>()
     }
 
     /// Returns an answer that follows from validated denials and wildcards of other questions (RFC
@@ -43,7 +44,7 @@ impl Resolver {
         };
         counter.inc();
         let source = AnswerSource::of(Tier::Host);
-        Some(Resolved { source, known: false, ..host_answer(Arc::new(answer), generation) })
+        Some(Resolved { source, known: false, ..self.host_answer(Arc::new(answer), generation) })
     }
 
     /// Returns the NXDOMAIN of a name above, as the answer to this question.

@@ -1,6 +1,6 @@
 //! Answers when resolution fails, is refused, or takes too long.
 
-use super::{Lane, Resolver, Waiter, flights::Flight, host_answer};
+use super::{Lane, Resolver, Waiter, flights::Flight};
 use crate::{
     host::Entry,
     resolved::Resolved,
@@ -36,13 +36,13 @@ impl Resolver {
             Some(entry) => {
                 entry.put_off(now.saturating_add(RECHECK));
                 self.counters.stale_on_failure.inc();
-                host_answer(entry.answer.clone(), generation)
+                self.host_answer(entry.answer.clone(), generation)
             }
             None => {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
                 let failure = Arc::new(Answer::error(rcode::SERVFAIL, Some(ede), now, self.failure_ttl));
                 self.host.insert(key, failure.clone(), generation);
-                Resolved::new(failure, generation, false, AnswerSource::default())
+                self.answered(failure, generation, false, AnswerSource::default())
             }
         }
     }
@@ -60,7 +60,7 @@ impl Resolver {
             let Some(entry) = self.stale(&key) else { return };
             entry.put_off(self.clock().secs().saturating_add(RECHECK));
             let (answer, generation) = (entry.answer.clone(), flight.generation());
-            let resolved = self.policed(&key, host_answer(answer, generation));
+            let resolved = self.policed(&key, self.host_answer(answer, generation));
             let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
             self.counters.stale_on_delay.add(seats.len() as u64);
             self.hand_out(&key, resolved, seats, &mut Turn::default());
@@ -70,7 +70,7 @@ impl Resolver {
     /// Returns a SERVFAIL that must not be kept: its cause is in this process, not in the question.
     pub(super) fn refusal(&self) -> Resolved {
         let answer = Arc::new(Answer::error(rcode::SERVFAIL, None, self.clock().secs(), 0));
-        Resolved::new(answer, self.host.generation(), false, AnswerSource::default())
+        self.answered(answer, self.host.generation(), false, AnswerSource::default())
     }
 }
 

@@ -73,7 +73,7 @@ impl Landing {
             }
         };
         resolver.counters.resolved.inc();
-        let resolved = self.for_waiters(Resolved::new(answer.clone(), generation, false, source));
+        let resolved = self.for_waiters(resolver.answered(answer.clone(), generation, false, source));
         // If the answer is not shared, dropping the lease lets other appliances renew it from now on.
         let state = Some(std::mem::take(&mut *self.shared.lock())).filter(|_| share);
         let landed = Landed { flight, answer, resolved, state };

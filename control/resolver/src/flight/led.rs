@@ -7,7 +7,7 @@
 
 use super::{Resolver, flights::Seat, spread};
 use crate::{
-    data::{self, Lead},
+    data::{self, GroupData, Lead},
     policy::Listed,
     resolved::Resolved,
     upstream::turn::Turn,
@@ -17,10 +17,10 @@ use arc_swap::ArcSwapOption;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{answer::Answer, key::Key, rcode},
-    group::GroupSet,
+    group::{Group, GroupSet},
     log::{AnswerSource, Tier},
 };
-use ringdns_policy::data::LocalData;
+use ringdns_policy::{data::LocalData, groups::GroupNames};
 use std::sync::Arc;
 
 /// TTL of the records of an expired answer that had to be used, in seconds (RFC 8767 section 4).
@@ -37,42 +37,69 @@ impl Resolver {
         self.swap(&self.safe_search, data);
     }
 
-    fn swap(&self, place: &ArcSwapOption<LocalData>, data: LocalData) {
-        let before = place.swap((!data.is_empty()).then(|| Arc::new(data)));
+    fn swap(&self, place: &ArcSwapOption<GroupData>, data: LocalData) {
+        let _one_at_a_time = self.changing.lock();
+        let data = (!data.is_empty()).then(|| Arc::new(GroupData::new(Arc::new(data), &self.groups.load())));
+        let before = place.swap(data);
         if before.is_some() || place.load().is_some() {
             // Last: who sees the new generation sees the new data.
             self.host.begin_verdicts();
         }
     }
 
+    /// Takes over the names of groups. Returns whether local data may be for other clients now.
+    pub(super) fn set_groups(&self, names: &GroupNames) -> bool {
+        let _one_at_a_time = self.changing.lock();
+        if **self.groups.load() == *names {
+            return false;
+        }
+        self.groups.store(Arc::new(names.clone()));
+        let data = self.local_data.load_full();
+        self.regroup();
+        let has_views = !self.views.load().is_empty();
+        let Some(data) = data.filter(|data| data.has_groups()) else { return has_views };
+        self.local_data.store(Some(Arc::new(GroupData::new(data.data().clone(), names))));
+        true
+    }
+
     /// Returns the local data in effect; `None`: there is none.
     pub fn local_data(&self) -> Option<Arc<LocalData>> {
-        self.local_data.load_full()
+        self.local_data.load().as_ref().map(|data| data.data().clone())
     }
 
     /// Returns the aliases of search engines in effect; `None`: there are none.
     pub fn safe_search(&self) -> Option<Arc<LocalData>> {
-        self.safe_search.load_full()
+        self.safe_search.load().as_ref().map(|data| data.data().clone())
     }
 
-    /// Whether local data answers a question.
-    pub(super) fn is_in_data(&self, key: &Key) -> bool {
-        let asked = key.asked();
-        let answers = |data: &Arc<LocalData>| data.answer(asked.name(), asked.qtype()).is_some();
+    /// Whether local data answers the question of a client of `group`.
+    pub(super) fn is_in_data(&self, key: &Key, group: Group) -> bool {
+        let now = self.clock().secs();
+        let answers = |data: &Arc<GroupData>| data.answer(key, group, now).1.is_some();
         [&self.local_data, &self.safe_search].iter().any(|place| place.load().as_ref().is_some_and(answers))
     }
 
-    /// Returns the answer of local data to a client's question.
+    /// Returns the answer of local data to the question of a client of `group`, and all groups for which
+    /// it is the same; `None`: the question is resolved for them.
     pub(super) fn in_data(
         &self,
-        place: &ArcSwapOption<LocalData>,
-        key: &Key,
+        place: &ArcSwapOption<GroupData>,
+        (key, group): (&Key, Group),
         generation: u64,
-    ) -> Option<Resolved> {
+    ) -> (GroupSet, Option<Resolved>) {
         let data = place.load();
-        let (answer, lead) = data::answer(data.as_ref()?, key, self.clock().secs())?;
-        self.counters.local_data.inc();
-        Some(made_here(answer, lead, generation))
+        let Some(data) = data.as_ref() else { return (GroupSet::ALL, None) };
+        let (groups, found) = data.answer(key, group, self.clock().secs());
+        let resolved = found.map(|(answer, lead)| {
+            self.counters.local_data.inc();
+            made_here(answer, lead, generation).within(groups)
+        });
+        (groups, resolved)
+    }
+
+    /// Returns the groups of clients for which no local data answers a question.
+    pub(super) fn passed_on(&self, key: &Key) -> GroupSet {
+        self.local_data.load().as_ref().map_or(GroupSet::ALL, |data| data.passed_on(key))
     }
 
     /// Returns the answer to a client's question for the reverse name of an address that DNS64 made.
@@ -167,6 +194,7 @@ impl Resolver {
             return then(resolved, turn);
         }
         let (resolver, target) = (self.clone(), lead.target.clone());
+        let resolved_groups = resolved.shown().1;
         let join: Then = Box::new(move |found, turn| {
             let now = resolver.clock().secs();
             let (found, known) = (found.shown().0, found.known);
@@ -177,6 +205,7 @@ impl Resolver {
             let resolved = match made {
                 Some(answer) => {
                     let listed = resolved.listed.into_iter().filter(|listed| listed.is_of_list).collect();
+                    let groups = groups.and(resolver.served());
                     Resolved { groups, listed, ..made_here(answer, None, resolved.generation) }
                 }
                 None => resolved,
@@ -185,7 +214,9 @@ impl Resolver {
         });
         // Lists have decided about the name already.
         let generation = self.host.generation();
-        if let Some(found) = self.in_data(&self.local_data, &target, generation) {
+        // All groups that get this answer see the same data at the name (`LocalData::answers`).
+        let group = resolved_groups.first().unwrap_or_default();
+        if let (_, Some(found)) = self.in_data(&self.local_data, (&target, group), generation) {
             return self.led(found, turn, join);
         }
         if let Some(found) = self.lookup(&target, turn) {
@@ -206,7 +237,10 @@ impl Resolver {
         turn: &mut Turn,
         then: impl FnOnce(Resolved, &mut Turn) + Send + 'static,
     ) {
-        resolved.listed.iter_mut().for_each(|listed| self.lead_through_data(listed));
+        if resolved.listed.iter().any(|listed| listed.lead.is_some()) {
+            let listed = std::mem::take(&mut resolved.listed);
+            resolved.listed = listed.into_iter().flat_map(|listed| self.led_through_data(listed)).collect();
+        }
         let next = resolved.listed.iter_mut().enumerate().find_map(|(at, listed)| {
             let lead = listed.lead.take()?;
             Some((at, lead))
@@ -223,16 +257,27 @@ impl Resolver {
         });
     }
 
-    /// Follows the alias of a list whose target is in local data.
-    fn lead_through_data(&self, listed: &mut Listed) {
-        let (Some(lead), Some(data)) = (&listed.lead, &*self.local_data.load()) else { return };
+    /// Follows an alias whose target is in local data, for each group as far as that is for it.
+    fn led_through_data(&self, listed: Listed) -> Vec<Listed> {
+        let data = self.local_data.load();
+        let (Some(lead), Some(data)) = (&listed.lead, data.as_ref()) else { return vec![listed] };
         let now = self.clock().secs();
-        let Some((answer, next)) = data::answer(data, &lead.target, now) else { return };
-        let age = answer.age(false, now, STALE_TTL);
-        let whole = data::joined(lead, &listed.answer, &answer, age, now);
-        let next = next.and_then(|next| Lead::new(&lead.key, next.target.asked().name()));
-        listed.answer = Arc::new(whole.unwrap_or_else(|| failed(&answer, now)));
-        listed.lead = next;
+        let mut parts = Vec::new();
+        for (groups, found) in data.answers(&lead.target, now) {
+            let groups = groups.and(listed.groups);
+            if groups.is_empty() {
+                continue;
+            }
+            let mut part = listed.clone().with_groups(groups);
+            if let Some((answer, next)) = found {
+                let age = answer.age(false, now, STALE_TTL);
+                let whole = data::joined(lead, &listed.answer, &answer, age, now);
+                part.answer = Arc::new(whole.unwrap_or_else(|| failed(&answer, now)));
+                part.lead = next.and_then(|next| Lead::new(&lead.key, next.target.asked().name()));
+            }
+            parts.push(part);
+        }
+        parts
     }
 
     /// Returns the answer with that for the target of the alias of the list's answer at `at`.
@@ -246,6 +291,8 @@ impl Resolver {
                 data::joined(lead, &listed.answer, answer, target.age(now, STALE_TTL), now)
             };
             listed.answer = Arc::new(whole.unwrap_or_else(|| failed(answer, now)));
+            // Other groups may have the target from other upstreams.
+            listed.groups = listed.groups.and(self.served());
         }
         resolved
     }

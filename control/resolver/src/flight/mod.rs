@@ -18,6 +18,7 @@ mod failure;
 mod flights;
 mod inquiry;
 mod landing;
+mod lane;
 mod led;
 mod pacing;
 mod policed;
@@ -29,19 +30,16 @@ mod shares;
 mod spread;
 mod tally;
 mod validated;
+mod views;
 mod waiter;
 
 use crate::{
+    data::GroupData,
     host::{Found, HostTier},
     policy::{ListCounts, NamePolicy},
     resolved::{Resolved, Transport},
     tier::SharedTier,
-    upstream::{
-        choice::Upstreams,
-        exchange::JudgeRules,
-        turn::Turn,
-        watch::{self, UpstreamWatch},
-    },
+    upstream::{choice::Upstreams, exchange::JudgeRules, turn::Turn},
     validate::AnchorCounters,
     watch::AddressWatch,
 };
@@ -50,6 +48,7 @@ use caps::ZoneCaps;
 use flights::{Boarding, Flights};
 use inquiry::Inquiry;
 use landing::Landing;
+use lane::{Lane, Origin};
 use parking_lot::Mutex;
 use renewal::{Renewal, RenewalBudget};
 pub use restore::RestoreOutcome;
@@ -57,27 +56,23 @@ use ringdns_config::{Config, NxdomainCut};
 use ringdns_dataplane::{
     clock::{Clock, Secs},
     dns::{answer::Answer, key::Key},
+    group::GroupSet,
     labels::Labels,
     log::{AnswerSource, Tier},
     punt::{Link, Punt, Purpose},
 };
-use ringdns_policy::data::LocalData;
+use ringdns_policy::groups::GroupNames;
 use setup::ResolverSetup;
 use shared::Want;
 use shares::Shares;
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU32},
     time::Duration,
 };
 pub use tally::ResolverCounters;
-use tokio::time::sleep;
 use validated::Validated;
+use views::View;
 pub use waiter::Waiter;
-
-/// Returns an answer from the host tier.
-fn host_answer(answer: Arc<Answer>, generation: u64) -> Resolved {
-    Resolved::new(answer, generation, true, AnswerSource::of(Tier::Host))
-}
 
 /// Bounds of the resolver's memory.
 #[derive(Clone, Copy, Debug)]
@@ -94,42 +89,14 @@ impl Default for FlightLimits {
     }
 }
 
-/// Origin of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    /// Client, renewal, or validation of another question.
-    Client,
-    /// Question that follows an alias.
-    Hop,
-}
-
-/// Lanes of questions in flight. A question may wait for one in another lane, and never for one in
-/// its own, so that no two wait for each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lane {
-    /// Questions of clients and validations. They may wait for hops.
-    Clients,
-    /// Questions that follow an alias. They wait for no others.
-    Hops,
-    /// Questions whose answers are validated. They wait for the others.
-    Validations,
-}
-
-impl Lane {
-    /// Returns the lane of a question.
-    fn of(asker: Origin, validated: bool) -> Self {
-        match (validated, asker) {
-            (true, _) => Lane::Validations,
-            (false, Origin::Client) => Lane::Clients,
-            (false, Origin::Hop) => Lane::Hops,
-        }
-    }
-}
-
 /// Resolver of questions.
 pub struct Resolver {
     host: Arc<HostTier>,
+    /// Most bytes of the host tiers of this resolver and of those for groups with upstreams of their own.
+    host_bytes: u64,
     clock: Clock,
+    /// All upstreams of the configuration.
+    everything: ArcSwap<Upstreams>,
     setup: ArcSwap<ResolverSetup>,
     /// Rules by which answers are kept. They stay as at the start, since workers are told them only
     /// then.
@@ -139,17 +106,22 @@ pub struct Resolver {
     nxdomain_cut: NxdomainCut,
     /// Time to wait for a new answer where there is an expired one; zero: not at all.
     stale_client_timeout: Duration,
-    budget: RenewalBudget,
+    budget: Arc<RenewalBudget>,
     /// Lists; `None`: there are none.
-    policy: ArcSwapOption<NamePolicy>,
-    list_counts: ListCounts,
+    policy: Arc<ArcSwapOption<NamePolicy>>,
+    list_counts: Arc<ListCounts>,
+    /// Names of the groups of clients.
+    groups: Arc<ArcSwap<GroupNames>>,
     /// Local data; `None`: there is none.
-    local_data: ArcSwapOption<LocalData>,
+    local_data: Arc<ArcSwapOption<GroupData>>,
     /// Aliases of search engines; `None`: there are none.
-    safe_search: ArcSwapOption<LocalData>,
+    safe_search: Arc<ArcSwapOption<GroupData>>,
+    /// Held while local data, the names of groups, or views change.
+    changing: Arc<Mutex<()>>,
     labels: Arc<Labels>,
     /// Caps on zones whose names are random.
     caps: ZoneCaps,
+    limits: FlightLimits,
     flights: Flights,
     /// Questions in flight that follow an alias. They wait for no others.
     hops: Flights,
@@ -158,11 +130,15 @@ pub struct Resolver {
     /// `None`: nothing is shared with other appliances.
     fleet: Option<Arc<dyn SharedTier>>,
     /// Watch on addresses; unset: there is none.
-    watch: OnceLock<Arc<dyn AddressWatch>>,
+    watch: Arc<OnceLock<Arc<dyn AddressWatch>>>,
+    /// Groups of clients whose questions are answered here, as bits.
+    served: AtomicU32,
+    /// Groups with upstreams of their own.
+    views: ArcSwap<Vec<View>>,
     /// Counters of the resolver.
-    pub counters: ResolverCounters,
+    pub counters: Arc<ResolverCounters>,
     /// Counters of managed trust anchors.
-    pub anchor_counters: AnchorCounters,
+    pub anchor_counters: Arc<AnchorCounters>,
 }
 
 impl Resolver {
@@ -178,48 +154,46 @@ impl Resolver {
         let labels = Arc::default();
         let shares = Shares::new(config.cache.stale_client_timeout);
         let flights = || Flights::new(limits, shares.clone());
-        Arc::new(Resolver {
+        let everything = Upstreams::new(&config.upstreams, &config.resolver, &labels, None);
+        let common = everything.for_group(&config.upstreams, &[]);
+        let resolver = Resolver {
+            host_bytes: host.bytes().1,
             host,
             clock,
-            setup: ArcSwap::from_pointee(ResolverSetup::new(config, &labels, clock, None)),
+            setup: ArcSwap::from_pointee(ResolverSetup::new(config, common, clock, None)),
+            everything: ArcSwap::from_pointee(everything),
             rules: JudgeRules { ttl: config.cache.ttl_rules(&config.refresh), clock },
             failure_ttl: config.cache.failure_secs(),
             nxdomain_cut: config.cache.nxdomain_cut,
             stale_client_timeout: config.cache.stale_client_timeout,
-            budget: RenewalBudget::new(config.refresh.per_second),
-            policy: ArcSwapOption::empty(),
-            list_counts: ListCounts::default(),
-            local_data: ArcSwapOption::empty(),
-            safe_search: ArcSwapOption::empty(),
+            budget: Arc::new(RenewalBudget::new(config.refresh.per_second)),
+            policy: Arc::default(),
+            list_counts: Arc::default(),
+            groups: Arc::default(),
+            local_data: Arc::default(),
+            safe_search: Arc::default(),
+            changing: Arc::default(),
             labels,
             caps: ZoneCaps::new(config.resolver.zone_misses),
+            limits,
             flights: flights(),
             hops: flights(),
             validations: flights(),
             fleet,
-            watch: OnceLock::new(),
-            counters: ResolverCounters::default(),
-            anchor_counters: AnchorCounters::default(),
-        })
+            watch: Arc::default(),
+            served: AtomicU32::new(GroupSet::ALL.bits()),
+            views: ArcSwap::default(),
+            counters: Arc::default(),
+            anchor_counters: Arc::default(),
+        };
+        resolver.set_views(config, &resolver.everything.load(), &resolver.setup());
+        Arc::new(resolver)
     }
 
     /// Sets the watch on addresses, before the first question.
     pub fn set_watch(&self, watch: Arc<dyn AddressWatch>) {
         // A second watch would be a defect of the caller; the first one stays.
         let _ = self.watch.set(watch);
-    }
-
-    /// Takes over `config`: upstreams, validation and special-use names. Questions in flight keep
-    /// the configuration that they began with.
-    pub fn set_up(&self, config: &Config) {
-        self.caps.set(config.resolver.zone_misses, self.clock().nanos());
-        let before = self.setup();
-        let setup = ResolverSetup::new(config, &self.labels, self.clock, Some(&before));
-        let is_void = setup.rebinding != before.rebinding || setup.dns64 != before.dns64;
-        self.setup.store(Arc::new(setup));
-        if is_void {
-            self.host.begin_verdicts();
-        }
     }
 
     /// Returns the numbers of the upstreams in the query log.
@@ -232,24 +206,20 @@ impl Resolver {
         self.setup.load_full()
     }
 
-    /// Returns the host tier.
+    /// Returns an answer from the host tier.
+    fn host_answer(&self, answer: Arc<Answer>, generation: u64) -> Resolved {
+        self.answered(answer, generation, true, AnswerSource::of(Tier::Host))
+    }
+
+    /// Returns an answer of this resolver, which is for the clients that it serves. `generation` has been
+    /// read before.
+    fn answered(&self, answer: Arc<Answer>, generation: u64, known: bool, source: AnswerSource) -> Resolved {
+        Resolved::new(answer, generation, known, source).within(self.served())
+    }
+
+    /// Returns the host tier of clients without upstreams of their own.
     pub fn host(&self) -> &Arc<HostTier> {
         &self.host
-    }
-
-    /// Returns the upstreams.
-    pub fn upstreams(&self) -> Arc<Upstreams> {
-        self.setup.load().upstreams.clone()
-    }
-
-    /// Watches the upstreams until the task is dropped: logs which of them fall silent, and probes
-    /// these.
-    pub async fn watch_upstreams(self: Arc<Self>) {
-        let mut watch = UpstreamWatch::default();
-        loop {
-            watch.look(&self.upstreams(), &self.rules);
-            sleep(watch::PERIOD).await;
-        }
     }
 
     /// Returns the tier that is shared with other appliances, if there is one.
@@ -264,12 +234,20 @@ impl Resolver {
 
     /// Returns the number of questions in flight.
     pub fn under_way(&self) -> usize {
-        self.flights.len() + self.hops.len() + self.validations.len()
+        let own = self.flights.len() + self.hops.len() + self.validations.len();
+        own + self.views().iter().map(|view| view.under_way()).sum::<usize>()
     }
 
     /// Returns a worker's record with its answer: at once if the host tier has one, else when it is
     /// resolved.
     pub fn serve(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
+        if let Some(view) = self.view_of(record.group) {
+            return view.serve_own(link, record, turn);
+        }
+        self.serve_own(link, record, turn);
+    }
+
+    fn serve_own(self: &Arc<Self>, link: &Arc<Link>, record: Box<Punt>, turn: &mut Turn) {
         let ready = match record.purpose {
             Purpose::Answer(_) => self.at_once(&record.query.key, record.group, Transport::Udp, turn),
             // Workers punt neither of the others, and the pump passes on a NOTIFY.
@@ -277,7 +255,9 @@ impl Resolver {
                 return turn.give_back(link, record);
             }
             // It was not local when the worker cached it.
-            Purpose::Refresh if self.is_in_data(&record.query.key) => return turn.give_back(link, record),
+            Purpose::Refresh if self.is_in_data(&record.query.key, record.group) => {
+                return turn.give_back(link, record);
+            }
             Purpose::Refresh => match self.renewal(&record.query.key) {
                 Renewal::Have(resolved) => Some(self.policed(&record.query.key, resolved)),
                 Renewal::Wanted => None,
@@ -320,7 +300,7 @@ impl Resolver {
             }
             Found::Missing => return None,
         };
-        Some(host_answer(answer, generation))
+        Some(self.host_answer(answer, generation))
     }
 
     /// Returns the answer to a question about a special-use name, and puts it into the host tier.
@@ -331,7 +311,7 @@ impl Resolver {
         let answer = Arc::new(setup.local.answer(key, &self.rules.ttl, self.clock().secs())?);
         self.counters.local.inc();
         self.host.insert(key, answer.clone(), generation);
-        Some(Resolved::new(answer, generation, false, AnswerSource::of(Tier::Local)))
+        Some(self.answered(answer, generation, false, AnswerSource::of(Tier::Local)))
     }
 
     /// Begins a renewal without a waiter. It holds the question and nothing else.
@@ -363,7 +343,7 @@ impl Resolver {
             let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
             let due = renews.map_or_else(|| answer.is_due(now), |received| answer.received <= received);
             let fresh = now < answer.expires() && !(refresh && (answer.status.is_failure() || due));
-            fresh.then(|| host_answer(answer.clone(), generation))
+            fresh.then(|| self.host_answer(answer.clone(), generation))
         };
         let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
         let lane = Lane::of(asker, validator.is_some());

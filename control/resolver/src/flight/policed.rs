@@ -18,9 +18,11 @@ impl Resolver {
     /// Takes over lists. What workers have cached about names whose rules have changed is void from
     /// now on, or everything if those cannot be told or are many.
     pub fn set_policy(&self, policy: Policies) {
+        let is_regrouped = self.set_groups(policy.names());
         let policy = (!policy.is_empty()).then(|| Arc::new(NamePolicy::new(policy, &self.list_counts)));
         let before = self.policy.swap(policy.clone());
         let changed = match (&policy, &before) {
+            _ if is_regrouped => None,
             // IPv6 addresses that are made of IPv4 ones come from two answers, with aliases each.
             _ if self.setup.load().dns64.is_some() => None,
             (Some(policy), Some(before)) => policy.policies().changed_since(before.policies()),
@@ -64,35 +66,38 @@ impl Resolver {
         turn: &mut Turn,
     ) -> Option<Resolved> {
         let generation = self.host.generation();
-        if let Some(resolved) = self.in_data(&self.local_data, key, generation) {
-            return Some(resolved);
-        }
+        let passed_on = match self.in_data(&self.local_data, (key, group), generation) {
+            (_, Some(resolved)) => return Some(resolved),
+            (groups, None) => groups,
+        };
         if let Some(policy) = &*self.policy.load() {
             policy.count_dry_run(key, group);
             let listed = policy.answer(key, group, self.clock().secs());
             if let Some(listed) = listed.filter(|listed| listed.is_for(group, transport)) {
                 let (answer, source) = (listed.answer.clone(), AnswerSource::of(Tier::Local));
                 let resolved = Resolved::new(answer, generation, false, source);
-                return Some(Resolved { groups: GroupSet::NONE, listed: vec![listed], ..resolved });
+                let resolved = Resolved { groups: GroupSet::NONE, listed: vec![listed], ..resolved };
+                return Some(resolved.within(passed_on));
             }
         }
-        if let Some(resolved) = self.in_data(&self.safe_search, key, generation) {
-            return Some(resolved);
-        }
-        if let Some(resolved) = self.dns64_reverse(key, generation) {
-            return Some(resolved);
+        let made = self.in_data(&self.safe_search, (key, group), generation).1;
+        if let Some(resolved) = made.or_else(|| self.dns64_reverse(key, generation)) {
+            return Some(resolved.within(passed_on));
         }
         self.lookup(key, turn).map(|resolved| self.policed(key, resolved))
     }
 
     /// Returns the answer with what clients get in its place, if lists say so.
     pub(super) fn policed(&self, key: &Key, mut resolved: Resolved) -> Resolved {
+        let served = resolved.groups;
         if let Some(policy) = &*self.policy.load() {
             resolved.listed = policy.answers(key, &resolved.answer, self.clock().secs());
             let listed =
                 resolved.listed.iter().fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
-            resolved.groups = listed.others();
+            resolved.groups = resolved.groups.and(listed.others());
         }
+        // The others have the answer of local data, or of other upstreams.
+        let mut resolved = resolved.within(self.passed_on(key).and(served));
         // These groups get the answer too, over TCP.
         let over_udp = resolved.listed.iter().filter(|listed| listed.is_over_udp);
         let over_tcp = over_udp.fold(GroupSet::NONE, |groups, listed| groups.or(listed.groups));
@@ -125,6 +130,9 @@ impl Resolved {
     pub(crate) fn for_client(&self, group: Group, transport: Transport) -> Resolved {
         match self.listed.iter().find(|listed| listed.is_for(group, transport)) {
             Some(listed) => given(listed, group, self.generation),
+            // Groups or local data have changed since the question, and workers must not keep what is no
+            // longer for this client. Every such change has made the first generation void.
+            None if !self.groups.has(group) => Resolved { listed: Vec::new(), generation: 0, ..self.clone() },
             None => Resolved { listed: Vec::new(), ..self.clone() },
         }
     }

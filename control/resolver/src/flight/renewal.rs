@@ -1,6 +1,6 @@
 //! Renewals: whether an answer is to be renewed, and whether now.
 
-use super::{Resolver, Waiter, host_answer};
+use super::{Resolver, Waiter};
 use crate::host::Found;
 use crate::{resolved::Resolved, upstream::turn::Turn};
 use parking_lot::Mutex;
@@ -54,7 +54,7 @@ impl Resolver {
                 self.counters.refreshed_ahead.inc();
                 Renewal::Wanted
             }
-            Found::Fresh(answer) => Renewal::Have(host_answer(answer, generation)),
+            Found::Fresh(answer) => Renewal::Have(self.host_answer(answer, generation)),
             Found::Stale(entry) if !entry.recheck_due(now) => Renewal::NotNow,
             Found::Stale(_) | Found::Missing => Renewal::Wanted,
         }

@@ -3,7 +3,6 @@
 use super::Resolver;
 use crate::{
     host::StoredKey,
-    resolved::Resolved,
     upstream::exchange::{self, JudgeRules},
     watch,
 };
@@ -106,7 +105,7 @@ impl Resolver {
     /// Tells firewalls of an answer that was restored. Nobody waits for that: clients had it before.
     fn watch_restored(&self, key: &Key, answer: Arc<Answer>, generation: u64) {
         let Some(watch) = self.watch.get() else { return };
-        let resolved = Resolved::new(answer, generation, true, AnswerSource::of(Tier::Host));
+        let resolved = self.answered(answer, generation, true, AnswerSource::of(Tier::Host));
         drop(watch::show(&**watch, key, &self.policed(key, resolved), self.clock().secs()));
     }
 }

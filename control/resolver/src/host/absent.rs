@@ -34,6 +34,11 @@ impl AbsentNames {
         AbsentNames { names, any_secure: AtomicBool::new(false) }
     }
 
+    /// Changes the most bytes of the store.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.names.set_capacity(bytes);
+    }
+
     /// Takes note of an answer that is being stored for a question: the name does not exist, or it
     /// does after all.
     pub fn learn(&self, key: &Key, answer: &Arc<Answer>) {

@@ -5,6 +5,9 @@
 //! covers it. A purge must therefore keep out two kinds of answers: those that were being resolved
 //! when it came, and those that a worker cache took from here while it ran. It begins two
 //! generations, one before it removes anything and one after.
+//!
+//! Groups of clients with upstreams of their own have tiers beside the first one ([`HostTier::beside`]).
+//! A purge of the first one is a purge of all.
 
 mod absent;
 mod demand;
@@ -12,6 +15,7 @@ mod scopes;
 mod types;
 
 use absent::AbsentNames;
+use arc_swap::ArcSwap;
 pub use demand::{Demand, HALF_LIFE};
 use parking_lot::RwLock;
 use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
@@ -31,7 +35,7 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
 use types::SeenTypes;
@@ -118,31 +122,63 @@ pub struct HostTier {
     absent: AbsentNames,
     types: SeenTypes,
     /// Most bytes of both.
-    capacity: u64,
+    capacity: AtomicU64,
     generations: Arc<Generations>,
     /// Held for reading around an insert, and for writing while a generation begins: whatever was
-    /// stored under an older generation is then in the store, where the purge finds it.
-    fence: RwLock<()>,
-    /// Counters of the store.
+    /// stored under an older generation is then in the store, where the purge finds it. All tiers have
+    /// one.
+    fence: Arc<RwLock<()>>,
+    /// Tiers of other upstreams, which a purge of this one concerns too.
+    beside: ArcSwap<Vec<Arc<HostTier>>>,
+    /// Counters of all tiers.
     pub counters: Arc<HostCounters>,
 }
 
 impl HostTier {
     /// Returns an empty store of `bytes`. `generations` are shared with the workers.
     pub fn new(bytes: u64, generations: Arc<Generations>) -> Self {
-        let counters = Arc::new(HostCounters::default());
+        Self::of(bytes, generations, Arc::default(), Arc::default())
+    }
+
+    /// Returns an empty store of `bytes` for the answers of other upstreams. It is part of purges once
+    /// [`HostTier::set_beside`] has it.
+    pub fn beside(&self, bytes: u64) -> Self {
+        Self::of(bytes, self.generations.clone(), self.fence.clone(), self.counters.clone())
+    }
+
+    fn of(
+        bytes: u64,
+        generations: Arc<Generations>,
+        fence: Arc<RwLock<()>>,
+        counters: Arc<HostCounters>,
+    ) -> Self {
         let for_absent = bytes / ABSENT_PART;
-        let bytes = bytes - for_absent;
-        let items = usize::try_from(bytes / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
+        let for_all = bytes - for_absent;
+        let items = usize::try_from(for_all / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
         let lifecycle = CountEvictions(counters.clone());
         HostTier {
-            cache: Cache::with(items, bytes, EntryWeight, Default::default(), lifecycle),
+            cache: Cache::with(items, for_all, EntryWeight, Default::default(), lifecycle),
             absent: AbsentNames::new(for_absent),
             types: SeenTypes::default(),
-            capacity: bytes + for_absent,
+            capacity: AtomicU64::new(bytes),
             generations,
-            fence: RwLock::new(()),
+            fence,
+            beside: ArcSwap::default(),
             counters,
+        }
+    }
+
+    /// Sets the tiers beside this one. An answer may be stored there only from then on.
+    pub fn set_beside(&self, tiers: Vec<Arc<HostTier>>) {
+        self.beside.store(Arc::new(tiers));
+    }
+
+    /// Changes the most bytes of the store. Entries beyond that are evicted.
+    pub fn set_capacity(&self, bytes: u64) {
+        if self.capacity.swap(bytes, Ordering::Relaxed) != bytes {
+            let for_absent = bytes / ABSENT_PART;
+            self.cache.set_capacity(bytes - for_absent);
+            self.absent.set_capacity(for_absent);
         }
     }
 
@@ -207,9 +243,17 @@ impl HostTier {
         self.cache.peek(key)
     }
 
-    /// Looks up the entries of a name, given as lowercased wire bytes: of one type, or of all. Takes
-    /// as long as there are types in the store, however many entries there are.
+    /// Looks up the entries of a name in all tiers, given as lowercased wire bytes: of one type, or of
+    /// all. Takes as long as there are types in the stores, however many entries there are.
     pub fn entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+        let mut entries = self.own_entries_of(name, qtype);
+        for tier in &**self.beside.load() {
+            entries.extend(tier.own_entries_of(name, qtype));
+        }
+        entries
+    }
+
+    fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
         let of_type = |qtype: u16| {
             let question = [name, &qtype.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
             let both = [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD];
@@ -287,6 +331,16 @@ impl HostTier {
         above: impl Fn(&[u8]) -> bool,
     ) -> u64 {
         self.begin_generations(purges);
+        // After that: a tier that is not here yet has nothing older.
+        let beside = self.beside.load();
+        let tiers = std::iter::once(self).chain(beside.iter().map(|tier| &**tier));
+        let removed = tiers.map(|tier| tier.remove_where(&covered, &above)).sum();
+        self.begin_generations(purges);
+        self.counters.purged.add(removed);
+        removed
+    }
+
+    fn remove_where(&self, covered: impl Fn(&[u8]) -> bool, above: impl Fn(&[u8]) -> bool) -> u64 {
         let removed = std::cell::Cell::new(0);
         self.cache.retain(|key, _| {
             let keep = !covered(key.asked().name());
@@ -297,8 +351,6 @@ impl HostTier {
             let name = key.asked().name();
             covered(name) || above(name)
         });
-        self.begin_generations(purges);
-        self.counters.purged.add(removed.get());
         removed.get()
     }
 
@@ -318,24 +370,41 @@ impl HostTier {
         self.begin_generations(&[Arc::new(Purge::VerdictsOn(names))]);
     }
 
-    /// Returns all entries. Walks the whole store: not for an async task.
+    /// Removes the entries of the tiers beside this one that can no longer be served at `now`, and
+    /// returns their number. Walks the whole stores: not for an async task.
+    pub fn remove_dead_beside(&self, now: Secs) -> u64 {
+        let mut removed = 0;
+        for tier in &**self.beside.load() {
+            for (key, entry) in tier.iter() {
+                removed += u64::from(now >= entry.answer.dead() && tier.remove_dead(&key, now));
+            }
+        }
+        removed
+    }
+
+    /// Returns all entries of this tier. Walks the whole store: not for an async task.
     pub fn iter(&self) -> impl Iterator<Item = (StoredKey, Arc<Entry>)> + '_ {
         self.cache.iter()
     }
 
-    /// Returns the number of entries.
+    /// Returns the number of entries of all tiers.
     pub fn len(&self) -> usize {
-        self.cache.len()
+        self.cache.len() + self.beside.load().iter().map(|tier| tier.len()).sum::<usize>()
     }
 
-    /// Whether the store is empty.
+    /// Whether all tiers are empty.
     pub fn is_empty(&self) -> bool {
-        self.cache.is_empty()
+        self.len() == 0
     }
 
-    /// Returns the bytes in use, and the most that may be.
+    /// Returns the bytes in use of all tiers, and the most that may be.
     pub fn bytes(&self) -> (u64, u64) {
-        (self.cache.weight() + self.absent.bytes(), self.capacity)
+        let own = (self.cache.weight() + self.absent.bytes(), self.capacity.load(Ordering::Relaxed));
+        self.beside
+            .load()
+            .iter()
+            .map(|tier| tier.bytes())
+            .fold(own, |all, one| (all.0 + one.0, all.1 + one.1))
     }
 }
 

@@ -153,7 +153,11 @@ impl Sweeper {
 
     /// Reads a batch of reports from each worker. Returns whether there was any.
     fn read(&self) -> bool {
-        let (host, now) = (self.resolver.host(), self.resolver.clock().secs());
+        // Workers report entries that the default group shares.
+        let view = self.resolver.view_of(Group::DEFAULT);
+        let host = view.as_ref().unwrap_or(&self.resolver).host();
+        let fleet = self.resolver.shared_tier().filter(|_| view.is_none());
+        let now = self.resolver.clock().secs();
         let mut taken = false;
         for (_, demand) in &self.workers {
             let Some(notes) = demand.take() else { continue };
@@ -162,7 +166,7 @@ impl Sweeper {
             for asked in notes.iter() {
                 noted += 1;
                 unknown += u64::from(!host.note(asked, NOTED, now));
-                if let Some(fleet) = self.resolver.shared_tier() {
+                if let Some(fleet) = fleet {
                     fleet.note_demand(asked, NOTED.into());
                 }
             }
@@ -176,7 +180,8 @@ impl Sweeper {
     /// Sends a renewed answer to the workers.
     fn send(&self, key: &Key, resolved: &Resolved) {
         let resolved = resolved.for_client(Group::DEFAULT, Transport::Udp);
-        if resolved.is_withheld {
+        // An entry for all groups that agree is the default group's.
+        if resolved.is_withheld || !resolved.groups.has(Group::DEFAULT) {
             return;
         }
         let scope = Scope { group: Group::DEFAULT, groups: resolved.groups, list: resolved.source.list };
@@ -200,7 +205,9 @@ impl Sweeper {
         let RefreshConfig { sweep_window: window, sweep_demand: demand, .. } = self.refresh;
         let walking = self.backroom.have(move || {
             let began = Instant::now();
-            (Walk::over(&host, now, RenewalGate { window, demand }), began.elapsed())
+            let mut walk = Walk::over(&host, now, RenewalGate { window, demand });
+            walk.dead += host.remove_dead_beside(now);
+            (walk, began.elapsed())
         });
         let (walk, took) = walking
             .await

@@ -58,18 +58,54 @@ impl Upstreams {
                 .cloned()
                 .unwrap_or_else(|| Arc::new(Upstream::new(config, how, labels, configs.len())))
         };
-        let all = configs.iter().map(one).collect();
-        let mut zones: HashMap<_, Group, _> = HashMap::default();
-        let mut others = Group::default();
-        for (number, config) in configs.iter().enumerate() {
-            for zone in &config.zones {
-                zones.entry(zone.clone()).or_default().numbers.push(number);
+        let routes = configs.iter().map(|config| (one(config), config.zones.clone()));
+        Upstreams::routed(routes.collect(), how.strategy)
+    }
+
+    /// Returns those of the upstreams of a configuration that are asked for a group of clients with
+    /// upstreams of its own, the numbers of which are `own`; none: for clients without. An upstream of
+    /// the group takes the place of those for all clients in its zones, or for all names that are in no
+    /// zone.
+    pub fn for_group(&self, configs: &[config::UpstreamConfig], own: &[usize]) -> Self {
+        let is_own = |number: usize| own.contains(&number);
+        let own_zones = || own.iter().filter_map(|number| configs.get(*number));
+        let has_rest = own_zones().any(config::UpstreamConfig::is_for_the_rest);
+        let mut routes = Vec::new();
+        for (number, (upstream, config)) in self.all.iter().zip(configs).enumerate() {
+            if is_own(number) {
+                routes.push((upstream.clone(), config.zones.clone()));
+                continue;
             }
-            if config.zones.is_empty() {
-                others.numbers.push(number);
+            if config.groups.is_some() {
+                continue;
+            }
+            let is_taken = |zone: &Vec<u8>| match **zone == [0] {
+                true => has_rest,
+                false => own_zones().any(|own| own.zones.contains(zone)),
+            };
+            let zones: Vec<_> = config.zones.iter().filter(|zone| !is_taken(zone)).cloned().collect();
+            // Without a zone of its own left, it must not become one for the rest.
+            if !zones.is_empty() || config.zones.is_empty() && !has_rest {
+                routes.push((upstream.clone(), zones));
             }
         }
-        Upstreams { all, others, zones, strategy: how.strategy }
+        Upstreams::routed(routes, self.strategy)
+    }
+
+    /// Returns upstreams with the zones that each is asked for; none: for all names that are in no zone.
+    fn routed(routes: Vec<(Arc<Upstream>, Vec<Vec<u8>>)>, strategy: Strategy) -> Self {
+        let mut zones: HashMap<_, Group, _> = HashMap::default();
+        let (mut all, mut others) = (Vec::new(), Group::default());
+        for (number, (upstream, of_upstream)) in routes.into_iter().enumerate() {
+            if of_upstream.is_empty() {
+                others.numbers.push(number);
+            }
+            for zone in of_upstream {
+                zones.entry(zone).or_default().numbers.push(number);
+            }
+            all.push(upstream);
+        }
+        Upstreams { all, others, zones, strategy }
     }
 
     /// Returns all upstreams in the order of the configuration.
@@ -201,6 +237,43 @@ mod tests {
         assert_eq!(first(&upstreams, "corp.example", rtype::DS, 0), 0, "the parent has it");
         assert_eq!(first(&upstreams, "lab.corp.example", rtype::DS, 0), 1);
         assert_eq!(first(&upstreams, "www.lab.corp.example", rtype::DS, 0), 2);
+    }
+
+    #[test]
+    fn upstreams_of_a_group_take_the_place_of_the_common_ones_in_their_zones() {
+        let text = "[server]\nlisten = [\"127.0.0.1:53\"]\n\
+                    [[client_group]]\nname = \"kids\"\nclients = [\"10.0.0.0/8\"]\n\
+                    [[upstream]]\naddress = \"192.0.2.1\"\n\
+                    [[upstream]]\naddress = \"192.0.2.2\"\nzones = [\"corp.example\", \"lab.example\", \".\"]\n\
+                    [[upstream]]\naddress = \"192.0.2.3\"\nzones = [\".\"]\n\
+                    [[upstream]]\naddress = \"192.0.2.4\"\nzones = [\"lab.example\"]\ngroups = [\"kids\"]\n\
+                    [[upstream]]\naddress = \"192.0.2.5\"\ngroups = [\"kids\"]\n";
+        let config = config::Config::parse(text, Path::new("test")).unwrap();
+        let all = Upstreams::new(&config.upstreams, &config.resolver, &Labels::default(), None);
+        let asked = |own: &[usize], name: &str| {
+            let part = all.for_group(&config.upstreams, own);
+            let mut question = names::name(name).unwrap();
+            question.extend([0, 1, 0, 1]);
+            let asked = Asked { question: &question, flags: Flags::default() };
+            let mut labels: Vec<_> =
+                part.order(asked, 0).into_iter().map(|at| part.get(at).label.clone()).collect();
+            labels.sort();
+            labels.iter().map(|label| label.as_bytes()["udp://192.0.2.".len()] - b'0').collect::<Vec<_>>()
+        };
+        for (own, name, expected) in [
+            (&[][..], "www.example", &[2, 3][..]),
+            (&[], "corp.example", &[2]),
+            (&[], "lab.example", &[2]),
+            (&[3, 4], "www.example", &[5]),
+            (&[3, 4], "corp.example", &[2]),
+            (&[3, 4], "a.lab.example", &[4]),
+            (&[3], "www.example", &[2, 3]),
+            (&[3], "lab.example", &[4]),
+            (&[4], "www.example", &[5]),
+            (&[4], "lab.example", &[2]),
+        ] {
+            assert_eq!(asked(own, name), expected, "{own:?} {name}");
+        }
     }
 
     #[test]

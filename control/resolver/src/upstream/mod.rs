@@ -191,6 +191,8 @@ pub struct Upstream {
     /// Zones that it is asked for, in text form; empty: all names that are in no other upstream's
     /// zones.
     pub zones: Vec<String>,
+    /// Names of the groups of clients that it is asked for; empty: all.
+    pub groups: Vec<String>,
     /// Addresses and ports.
     pub(crate) addresses: Addresses,
     /// Transport that it is asked over.
@@ -235,6 +237,7 @@ impl Upstream {
             number: labels.number(&label),
             label,
             zones: config.zones.iter().map(|zone| names::display(zone)).collect(),
+            groups: config.groups.clone().unwrap_or_default(),
             addresses: Addresses::new(config.addresses.clone()),
             transport: config.transport.clone(),
             trusted: config.trusted,

@@ -18,8 +18,8 @@ pub struct UpstreamWatch {
 }
 
 impl UpstreamWatch {
-    /// Looks at the upstreams.
-    pub fn look(&mut self, upstreams: &Upstreams, rules: &JudgeRules) {
+    /// Looks at the upstreams. Of `zones` no upstream answers.
+    pub fn look(&mut self, upstreams: &Upstreams, zones: Vec<String>, rules: &JudgeRules) {
         let before = std::mem::take(&mut self.upstreams);
         for upstream in upstreams.iter() {
             let since = before.get(&upstream.label);
@@ -31,7 +31,6 @@ impl UpstreamWatch {
                 tracing::info!(upstream = %upstream.label, after_secs = secs, "upstream answers again");
             }
         }
-        let zones = upstreams.silent_zones();
         for zone in zones.iter().filter(|zone| !self.zones.contains(zone)) {
             tracing::warn!(
                 %zone,

@@ -143,6 +143,21 @@ impl Validator {
         Some(Validator { trust: ArcSwap::new(Trust::new(anchors)), managed, insecure, aggressive })
     }
 
+    /// Returns a validator with the same trust anchors that has learnt nothing yet, for the answers of
+    /// other upstreams. It asks for no keys of managed zones, and [follows](Validator::follow) this one.
+    pub fn beside(&self) -> Self {
+        let trust = ArcSwap::new(Trust::new(self.trust.load().anchors.clone()));
+        Validator { trust, managed: None, insecure: self.insecure.clone(), aggressive: self.aggressive }
+    }
+
+    /// Takes over the trust anchors of another validator.
+    pub fn follow(&self, other: &Validator) {
+        let other = other.trust.load();
+        if self.trust.load().anchors != other.anchors {
+            self.trust.store(Trust::new(other.anchors.clone()));
+        }
+    }
+
     /// Asks for the keys of managed zones that are due, and trusts them from then on as RFC 5011
     /// says.
     pub async fn refresh_anchors(&self, resolver: &impl Asks, counters: &AnchorCounters) {

@@ -3,6 +3,7 @@
 pub mod address;
 pub mod transport;
 
+use super::{client_group::ClientGroupConfig, group_names};
 use crate::{bounds::within, error::Problem, lists::zones, table::table};
 use address::UpstreamAddress;
 use ringdns_common::units::TimeSpan;
@@ -33,6 +34,11 @@ table! {
         /// `zones = ["corp.example", "10.in-addr.arpa"]`. Absent: all names that no other
         /// upstream's zones cover.
         zones: Vec<String> = Vec::new(),
+        /// Names of the `[[client_group]]` tables for whose clients this upstream is asked, or
+        /// `"default"`. For them, it takes the place of the upstreams without `groups`, in its zones, or
+        /// without `zones` for all names that no zone covers. Absent: all clients whose group has no
+        /// upstream of its own there.
+        groups: Option<Vec<String>> = None,
         /// Whether the AD bit of this upstream, by which it says that an answer was validated, is
         /// passed on. Set it only for a validating resolver on a path that nobody can tamper with.
         trusted: bool = false,
@@ -53,6 +59,8 @@ pub struct UpstreamConfig {
     /// Zones that it is asked for, as lowercased names on the wire; empty: all names that no other
     /// upstream's zones cover.
     pub zones: Vec<Vec<u8>>,
+    /// Names of the groups of clients that it is asked for; `None`: all.
+    pub groups: Option<Vec<String>>,
     /// Whether its AD bit is trusted.
     pub trusted: bool,
     /// Time that one attempt may take.
@@ -60,6 +68,11 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
+    /// Whether it is asked for names that no zone covers.
+    pub fn is_for_the_rest(&self) -> bool {
+        self.zones.is_empty() || self.zones.iter().any(|zone| **zone == [0])
+    }
+
     /// Returns the address as written in the file, with the parts that may be left out there.
     pub fn label(&self) -> String {
         let scheme = self.transport.label();
@@ -76,8 +89,12 @@ impl UpstreamConfig {
     }
 }
 
-/// Returns the checked upstreams. `listen`: the addresses of this server.
-pub fn check(raw: Vec<RawUpstream>, listen: &[SocketAddr]) -> Result<Vec<UpstreamConfig>, Problem> {
+/// Returns the checked upstreams, which may name `groups`. `listen`: the addresses of this server.
+pub fn check(
+    raw: Vec<RawUpstream>,
+    listen: &[SocketAddr],
+    groups: &[ClientGroupConfig],
+) -> Result<Vec<UpstreamConfig>, Problem> {
     if raw.is_empty() {
         return Err(Problem::new(
             "upstream",
@@ -86,7 +103,7 @@ pub fn check(raw: Vec<RawUpstream>, listen: &[SocketAddr]) -> Result<Vec<Upstrea
         ));
     }
     let upstreams =
-        raw.into_iter().enumerate().map(|(i, raw)| raw.check(i)).collect::<Result<Vec<_>, _>>()?;
+        raw.into_iter().enumerate().map(|(i, raw)| raw.check(i, groups)).collect::<Result<Vec<_>, _>>()?;
     no_loops(listen, &upstreams)?;
     are_different(&upstreams)?;
     covers_all(&upstreams)?;
@@ -95,13 +112,14 @@ pub fn check(raw: Vec<RawUpstream>, listen: &[SocketAddr]) -> Result<Vec<Upstrea
 
 impl RawUpstream {
     /// Returns the checked values of upstream `i`.
-    fn check(self, i: usize) -> Result<UpstreamConfig, Problem> {
+    fn check(self, i: usize, groups: &[ClientGroupConfig]) -> Result<UpstreamConfig, Problem> {
         let Reached { addresses, host, transport } = self.reached(&UpstreamKeys(i))?;
         let limits = [TimeSpan::millis(10), TimeSpan::secs(10)];
         let key = format!("upstream[{i}].timeout");
         let timeout = within(&key, self.timeout, limits, "Give \"10ms\" to \"10s\"")?;
         let zones = zones(&format!("upstream[{i}].zones"), &self.zones)?;
-        Ok(UpstreamConfig { addresses, host, transport, zones, trusted: self.trusted, timeout })
+        let groups = group_names::check(&format!("upstream[{i}].groups"), self.groups.clone(), groups)?;
+        Ok(UpstreamConfig { addresses, host, transport, zones, groups, trusted: self.trusted, timeout })
     }
 }
 
@@ -149,12 +167,16 @@ fn are_different(upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Checks that every name has an upstream.
+/// Checks that every name has an upstream, whoever asks: new groups may come, and this process has
+/// questions of its own.
 fn covers_all(upstreams: &[UpstreamConfig]) -> Result<(), Problem> {
-    let all = |upstream: &UpstreamConfig| {
-        upstream.zones.is_empty() || upstream.zones.iter().any(|zone| **zone == [0])
-    };
-    if upstreams.iter().any(all) {
+    let mut rest = upstreams.iter().filter(|upstream| upstream.is_for_the_rest()).peekable();
+    if rest.peek().is_some() && rest.all(|upstream| upstream.groups.is_some()) {
+        let remedy = "Add an [[upstream]] without groups and zones for all other clients, and for this host's own questions";
+        let reason = "every upstream for all names has groups, so other clients have no upstream";
+        return Err(Problem::new("upstream", reason, remedy));
+    }
+    if upstreams.iter().any(UpstreamConfig::is_for_the_rest) {
         return Ok(());
     }
     let remedy = "Add an [[upstream]] without zones for all other names";
@@ -184,6 +206,19 @@ mod tests {
         );
         let zones = parse(&format!("{MINIMAL}zones = [\"Corp.Example\", \".\"]")).unwrap();
         assert_eq!(zones.upstreams[0].zones, [b"\x04corp\x07example\0".to_vec(), vec![0]]);
+    }
+
+    #[test]
+    fn upstreams_may_be_for_groups() {
+        let kids = "[[client_group]]\nname = \"kids\"\nclients = [\"192.0.2.0/24\"]\n";
+        let more = "[[upstream]]\naddress = \"9.9.9.10\"\n";
+        let config = parse(&format!("{MINIMAL}{more}groups = [\"kids\"]\n{kids}")).unwrap();
+        assert_eq!(config.upstreams[1].groups, Some(vec!["kids".into()]));
+        let problem = |more: &str| parse(&format!("{HEAD}{kids}{more}")).unwrap_err().to_string();
+        let unknown = problem(&format!("{more}groups = [\"adults\"]"));
+        assert!(unknown.contains("upstream[0].groups[0]: there is no group \"adults\""), "{unknown}");
+        let alone = problem(&format!("{more}groups = [\"kids\", \"default\"]"));
+        assert!(alone.contains("has groups") && alone.contains("without groups"), "{alone}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ fn reception(service: &Service) -> Vec<Found> {
 
 fn upstreams(service: &Service) -> Vec<Found> {
     let upstreams = service.resolver.upstreams();
-    let mut found: Vec<Found> = upstreams.silent_zones().into_iter().map(silent_zone).collect();
+    let mut found: Vec<Found> = service.resolver.silent_zones().into_iter().map(silent_zone).collect();
     for upstream in upstreams.iter() {
         let label = &upstream.label;
         if let Some(reason) = upstream.distrust.reason() {
@@ -57,10 +57,16 @@ fn upstreams(service: &Service) -> Vec<Found> {
     found
 }
 
-/// Returns the problem of a zone, or of all names outside of such zones, of which no upstream answers.
+/// Returns the problem of a zone, or of all names outside of such zones, of which no upstream answers;
+/// with the groups of clients behind it, if these have upstreams of their own.
 fn silent_zone(zone: String) -> Found {
     match &*zone {
         "." => Found::whole(Kind::NoUpstream, "no upstream answers: only what is in the cache is answered"),
+        _ if zone.starts_with(". ") => {
+            let clients = zone.trim_start_matches(". ");
+            let text = format!("no upstream answers {clients}: only what is in the cache is answered");
+            Found::new(Kind::ZoneSilent, zone, text)
+        }
         _ => {
             let text = format!("no upstream of {zone} answers: only what is in the cache is answered of it");
             Found::new(Kind::ZoneSilent, zone, text)

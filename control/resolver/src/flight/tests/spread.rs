@@ -37,7 +37,7 @@ async fn spread(bytes: usize) -> HashMap<u8, Vec<(u64, usize)>> {
         wire: vec![0; bytes].into(),
         ..Answer::error(rcode::NOERROR, None, clock.secs(), 60)
     });
-    let resolved = Resolved { known: false, ..host_answer(answer, 0) };
+    let resolved = Resolved::new(answer, 0, false, AnswerSource::of(Tier::Host));
     let began = Instant::now();
     spread::answer(flights.land(&flight.unwrap()), &resolved, clock, &mut Turn::default());
     let mut portions = HashMap::<u8, Vec<(u64, usize)>>::new();
