@@ -51,7 +51,7 @@ impl Scene {
         };
         let tables = format!(
             "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"\n{tier}[query_log]\nenabled = true\nspool_dir = {:?}\n[rate_limit]\nper_second = 10000\n\
-             [names]\nentries = 1000\n[[nftset]]\nsuffixes = [\"example\"]\ntable = \"inet ringdns\"\nset4 = \"a4\"\n\
+             [names]\nentries = 1000\n[client_names]\nptr = true\n[[nftset]]\nsuffixes = [\"example\"]\ntable = \"inet ringdns\"\nset4 = \"a4\"\n\
              [[blocklist]]\nname = \"ads\"\nsource = {:?}\n[dnssec]\nvalidate = true\nmanaged_anchor_file = {:?}\n",
             path("spool"),
             path("ads"),
