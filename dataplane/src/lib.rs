@@ -29,6 +29,7 @@ pub mod dns;
 pub mod doorbell;
 pub mod frame;
 pub mod group;
+pub mod inspection;
 pub mod labels;
 pub mod latency;
 pub mod limiter;

@@ -18,6 +18,7 @@ use crate::{
     clock::{Nanos, Secs},
     dns::{
         answer::Status,
+        key::Key,
         option::Options,
         query::Query,
         rcode,
@@ -25,6 +26,7 @@ use crate::{
     },
     frame::{Frame, Frames},
     group::Group,
+    inspection::Inspected,
     limiter::Limiter,
     log::Outcome,
     packet::{Envelope, LargestReplies},
@@ -280,6 +282,11 @@ impl Processor {
                 closer.charge(slot, nth);
             }
         }
+    }
+
+    /// Returns the entry that clients of a group would get for a question, without an effect on it.
+    pub fn inspect(&self, key: &Key, group: Group, now: Secs) -> Option<Inspected> {
+        self.cache.inspect(group, self.hash.of(key), key, now)
     }
 
     /// Returns the cache, to insert into and to sweep.

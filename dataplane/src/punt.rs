@@ -13,6 +13,7 @@ use crate::{
     dns::{QUESTION_MAX, answer::Answer, header, query::Query},
     doorbell::Doorbell,
     group::{Group, GroupSet},
+    inspection::InspectionDesk,
     latency::Mailbox,
     limiter,
     log::AnswerSource,
@@ -153,6 +154,8 @@ pub struct Link {
     pub census: CachePadded<CensusStats>,
     /// Service times of the worker.
     pub latencies: Mailbox,
+    /// Questions about the worker's cache.
+    pub inspections: InspectionDesk,
     /// Totals of the worker's port, published by the worker once a second.
     pub port: PortCell,
     /// Set to make the worker leave its loop.
@@ -192,6 +195,7 @@ impl Link {
             stats: WorkerStats::default(),
             census: CachePadded::default(),
             latencies: Mailbox::default(),
+            inspections: InspectionDesk::default(),
             port: PortCell::default(),
             leave: AtomicBool::new(false),
             stop: AtomicBool::new(false),

@@ -433,6 +433,7 @@ impl<P: Port> Worker<P> {
                 self.processor.set_policy(policy);
             }
             self.processor.keep_limits(|flood| self.link.tell_flood(flood));
+            self.inspect(second);
             self.link.stats.add(Counter::Seconds, 1);
             self.publish();
         }
@@ -477,7 +478,14 @@ impl<P: Port> Worker<P> {
         let awake = self.link.has_returned() || self.link.is_interrupted();
         let slept = if awake { Ok(()) } else { self.port.wait(bell.fd(), nap) };
         bell.disarm();
+        self.inspect(clock::secs(now));
         slept
+    }
+
+    /// Answers a question about the cache: once a second, and when the worker was woken.
+    fn inspect(&mut self, now: Secs) {
+        self.follow_generation();
+        self.link.inspections.serve(|key, group| self.processor.inspect(key, group, now));
     }
 
     /// Returns the port, for tests and for its creator.

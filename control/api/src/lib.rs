@@ -4,11 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+mod explain;
 mod policy;
 mod problem;
 mod status;
 mod sweeps;
 
+pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
     OverrideAction, Overrides, Pause, PolicyTest, RulePlace,

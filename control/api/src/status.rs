@@ -127,7 +127,7 @@ pub struct Times {
 }
 
 /// Entry of the host tier.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EntryView {
     /// Domain name.
     pub name: String,

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod explain;
 mod export;
 mod monitor;
 mod offline;
@@ -102,6 +103,9 @@ enum Command {
         #[arg(short = 'n', long, default_value_t = 20)]
         last: usize,
     },
+    /// Say what would become of a query: access, policy, the caches of workers and host, and the upstreams
+    /// that would be asked. Nothing is asked, and nothing changes.
+    Explain(explain::Explain),
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -436,6 +440,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => upkeep::reload(&ringdnsd, json).await,
+        Command::Explain(explain) => explain.print(&ringdnsd, json).await,
         Command::Logging(logging) => upkeep::logging(&ringdnsd, json, &logging).await,
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,
         Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,

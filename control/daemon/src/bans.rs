@@ -14,7 +14,7 @@ use ringdns_dataplane::{
     punt::Link,
 };
 use ringdns_xdp::{MAX_BANS, Steering};
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 use tokio::{task::spawn_blocking, time::sleep};
 
 /// Time between two looks at the floods that workers tell of.
@@ -89,6 +89,12 @@ impl Bans {
         let state = self.state.lock();
         let view = |ban: &Ban| BanView { prefix: ban.prefix.to_string(), left_secs: left(ban) };
         state.active.iter().map(view).collect()
+    }
+
+    /// Returns the banned prefix that a client is in.
+    pub fn prefix_of(&self, client: IpAddr) -> Option<Prefix> {
+        let state = self.state.lock();
+        state.active.iter().map(|ban| ban.prefix).find(|prefix| prefix.contains(client.to_canonical()))
     }
 
     /// Returns the number of active bans.

@@ -129,6 +129,11 @@ impl Reloader {
         }
     }
 
+    /// Returns the policy for queries that is in effect.
+    pub fn policy(&self) -> Arc<QueryPolicy> {
+        self.running.lock().policy.clone()
+    }
+
     /// Returns the census of queries over TCP.
     pub fn census_of_tcp(&self) -> CensusTotals {
         self.listener.census.totals()

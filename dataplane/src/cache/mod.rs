@@ -16,6 +16,7 @@ mod filings;
 mod hash;
 mod index;
 mod insert;
+mod inspect;
 mod purge;
 mod ring;
 mod usage;

@@ -63,7 +63,7 @@ impl Cache {
 /// place of another, and it has no name beside that of the question that lists decide about, as
 /// aliases are. An answer without records may have had some.
 #[cold]
-fn is_plain(header: &EntryHeader, body: &Body) -> bool {
+pub(super) fn is_plain(header: &EntryHeader, body: &Body) -> bool {
     let (view, list) = header.view(body);
     let before = header::LEN + header.asked(body).question.len();
     let may_lead = |ttl: &[u8; 2]| {

@@ -13,6 +13,7 @@ use proptest::prelude::*;
 use std::{collections::HashMap, sync::Arc};
 
 mod groups;
+mod inspect;
 mod verdicts;
 
 const HASH: fn() -> KeyedHash =

@@ -57,7 +57,8 @@ pub(super) async fn entry(
     Ok(Json(found))
 }
 
-fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
+/// Returns an entry of the host tier at `now`.
+pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
     let (name, rcode) = (asked.name(), u16::from(answer.status.rcode()));

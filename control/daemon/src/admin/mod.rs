@@ -29,10 +29,12 @@
 //! | `GET /v1/names?address=` | names that resolved to an address; Unix socket only |
 //! | `GET /logging` | levels of the log; Unix socket only |
 //! | `POST /logging?filter=&seconds=` | changes them, for a time; without a filter, back to the usual ones; Unix socket only |
+//! | `GET /v1/explain?name=&type=&client=&group=` | what would become of a query; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
+mod explain;
 mod exposition;
 mod guard;
 mod logging;
@@ -226,6 +228,7 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/bans", get(policy::bans))
         .route("/policy/floods", get(policy::floods))
         .route("/v1/names", get(names::of_address))
+        .route("/v1/explain", get(explain::explain))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
         .route("/logging", get(logging::show).post(logging::set))

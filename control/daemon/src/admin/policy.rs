@@ -9,7 +9,10 @@ use axum::{Json, extract::State};
 use ringdns_api::{BanView, FloodView, ListRefresh, ListStatus, PolicyTest};
 use ringdns_dataplane::group::Group;
 use serde::Deserialize;
-use std::{net::IpAddr, sync::LazyLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 use tokio::task::spawn_blocking;
 
 #[derive(Deserialize)]
@@ -30,8 +33,19 @@ pub(super) async fn test(
 ) -> Result<Json<PolicyTest>, ApiError> {
     let question = TestedQuestion::parse(&query.name, query.rtype.as_deref()).map_err(ApiError::bad)?;
     let (group, client) = (group_of(&service, &query)?, query.client);
+    verdict(&service, question, client, group).await.map(Json)
+}
+
+/// Returns the verdict on a question of a client of `group`.
+pub(super) async fn verdict(
+    service: &Arc<Service>,
+    question: TestedQuestion,
+    client: Option<IpAddr>,
+    group: Group,
+) -> Result<PolicyTest, ApiError> {
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
     let turn = TURNS.take().await?;
+    let service = service.clone();
     let testing = spawn_blocking(move || {
         let _turn = turn;
         let (local, engines) = (service.resolver.local_data(), service.resolver.safe_search());
@@ -43,11 +57,28 @@ pub(super) async fn test(
             service.reloader.place_of_rule(list, &question.name, question.qtype, found)
         })
     });
-    testing.await.map(Json).map_err(ApiError::failed)
+    testing.await.map_err(ApiError::failed)
+}
+
+impl TestQuery {
+    /// Returns the name, as it is given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the type, as it is given.
+    pub(super) fn rtype(&self) -> Option<&str> {
+        self.rtype.as_deref()
+    }
+
+    /// Returns the address of the client.
+    pub(super) fn client(&self) -> Option<IpAddr> {
+        self.client
+    }
 }
 
 /// Returns the group that a request asks about: that of a client, or one by its name.
-fn group_of(service: &Service, query: &TestQuery) -> Result<Group, ApiError> {
+pub(super) fn group_of(service: &Service, query: &TestQuery) -> Result<Group, ApiError> {
     match (query.client, &query.group) {
         (None, None) => Ok(Group::DEFAULT),
         (Some(client), None) => Ok(service.reloader.group_of(client)),

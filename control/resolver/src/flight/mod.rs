@@ -14,6 +14,7 @@ mod caps;
 mod chase;
 mod denied;
 mod domain;
+pub mod explain;
 mod failure;
 mod flights;
 mod inquiry;

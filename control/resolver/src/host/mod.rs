@@ -253,7 +253,8 @@ impl HostTier {
         entries
     }
 
-    fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+    /// Returns the entries of a name in this tier alone.
+    pub(crate) fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
         let of_type = |qtype: u16| {
             let question = [name, &qtype.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
             let both = [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD];

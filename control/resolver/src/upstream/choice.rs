@@ -118,6 +118,13 @@ impl Upstreams {
         &self.all[number]
     }
 
+    /// Returns the upstreams that are asked a question, in the order of the configuration, and the zone
+    /// that decides so; `.`: the rest.
+    pub(crate) fn asked_for(&self, asked: Asked<'_>) -> (String, Vec<Arc<Upstream>>) {
+        let (zone, group) = self.route(asked).unwrap_or((&[0], &self.others));
+        (names::display(zone), group.numbers.iter().map(|number| self.all[*number].clone()).collect())
+    }
+
     /// Whether a question is in one of the zones that the configuration names.
     pub(crate) fn has_zone_of(&self, asked: Asked<'_>) -> bool {
         self.route(asked).is_some_and(|(zone, _)| *zone != [0])
