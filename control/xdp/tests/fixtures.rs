@@ -13,7 +13,7 @@ use std::{
 use aya::programs::{TestRun as _, TestRunOptions};
 use ringdns_abi::{MAX_FRAME, MAX_LISTEN, MAX_QUEUES, Verdict};
 use ringdns_dataplane::prefix::Prefix;
-use ringdns_testkit::Lab;
+use ringdns_testkit::{Lab, until};
 use ringdns_xdp::{AccessRules, AttachMode, MAX_ACCESS, SteerConfig, SteerError, Steering, Verdicts};
 use rustix::{
     fd::OwnedFd,
@@ -135,6 +135,8 @@ fn a_closed_socket_leaves_its_queue_to_the_kernel() {
     let Some((_lab, mut steering, socket, query)) = steering_one_queue() else { return };
     check(&mut steering, query.name, &query.frame, Verdict::Redirected);
     drop(socket);
+    // A process that another test begins has the socket open too, until it runs its program.
+    until("no process has the socket", || (run(&mut steering, &query.frame).0 == XDP_PASS).then_some(()));
     check(&mut steering, query.name, &query.frame, Verdict::NoSocket);
 }
 
