@@ -107,6 +107,28 @@ fn what_is_purged_is_asked_for_again() {
     assert_eq!(scene.ringdnsd.ctl(&["cache", "purge"]).status.code(), Some(2), "a purge needs an argument");
 }
 
+/// Checks that a purge by name or suffix leaves the workers' caches as they are, but for these names.
+#[test]
+fn a_purge_of_names_costs_other_names_nothing() {
+    let Some(scene) = Scene::set() else { return };
+    let names: Vec<String> = (0..500).map(|nth| format!("n{nth}.zone{}.example", nth % 10)).collect();
+    let ask_all = || {
+        let before = scene.ringdnsd.settled()["total"]["punted"].as_u64().unwrap();
+        names.iter().for_each(|name| scene.ask(name));
+        scene.ringdnsd.settled()["total"]["punted"].as_u64().unwrap() - before
+    };
+    assert_eq!((ask_all(), ask_all()), (500, 0));
+    for (purge, punts) in [
+        (&["never.asked.example"][..], 0),
+        (&["n7.zone7.example"], 1),
+        (&["--suffix", "never.example"], 0),
+        (&["--suffix", "zone3.example"], 50),
+    ] {
+        scene.ringdnsd.told(&[&["cache", "purge"], purge].concat());
+        assert_eq!((ask_all(), ask_all()), (punts, 0), "{purge:?}");
+    }
+}
+
 #[test]
 fn service_times_are_exported_for_plotters() {
     let Some(scene) = Scene::set() else { return };
