@@ -56,8 +56,10 @@ fn each_gate_is_one_sentence_and_queries_are_answered() {
         (
             words("setpriv --bounding-set=-all,+net_bind_service --inh-caps=-all"),
             "creating the maps of the XDP program is not permitted: this process lacks CAP_BPF, CAP_NET_ADMIN, \
-             CAP_PERFMON. Run ringdnsd as root, or grant it: `AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON` in \
-             the systemd unit, `--cap-add` for a container",
+             CAP_PERFMON, CAP_NET_RAW. Run ringdnsd as root, or grant them: `AmbientCapabilities=CAP_BPF CAP_NET_ADMIN \
+             CAP_PERFMON CAP_NET_RAW` in the systemd unit, `setcap \
+             cap_bpf,cap_net_admin,cap_perfmon,cap_net_raw+ep` for the program, `docker run --cap-add=CAP_BPF \
+             --cap-add=CAP_NET_ADMIN --cap-add=CAP_PERFMON --cap-add=CAP_NET_RAW` for a container",
         ),
     ] {
         let (_ringdnsd, sentence) = sentence(&lab, &settings, &wrapper);

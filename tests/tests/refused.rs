@@ -109,7 +109,13 @@ fn a_missing_privilege_is_named_with_how_to_grant_it() {
         ("-net_admin,-sys_admin", ["CAP_NET_ADMIN", "AmbientCapabilities=CAP_NET_ADMIN"]),
         ("-bpf,-sys_admin", ["CAP_BPF", "AmbientCapabilities=CAP_BPF"]),
         ("-perfmon,-sys_admin", ["CAP_PERFMON", "AmbientCapabilities=CAP_PERFMON"]),
-        ("-net_raw", ["cannot register 8192 KiB of packet memory", "grant CAP_NET_RAW"]),
+        ("-net_raw", ["CAP_NET_RAW", "AmbientCapabilities=CAP_NET_RAW"]),
+        // All at once.
+        ("-net_raw,-bpf,-sys_admin", ["lacks CAP_BPF, CAP_NET_RAW", "setcap cap_bpf,cap_net_raw+ep"]),
+        (
+            "-net_bind_service,-net_raw",
+            ["docker run --cap-add=CAP_NET_BIND_SERVICE --cap-add=CAP_NET_RAW", "server.listen"],
+        ),
     ] {
         let wrapper = without(dropped);
         refuses(&lab, &settings, &wrapper.each_ref().map(String::as_str), &words);

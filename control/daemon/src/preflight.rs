@@ -76,8 +76,10 @@ fn remedy(error: &io::Error, address: SocketAddr) -> String {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            "run as root, or grant CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE)"
-                .into()
+            // AF_XDP's are asked for next, if it is configured; who grants one grants all at once.
+            let all: Vec<_> = ["CAP_NET_BIND_SERVICE"].into_iter().chain(ringdns_xdp::lacking()).collect();
+            let for_xdp = if all.len() > 1 { " (all but the first are for AF_XDP alone)" } else { "" };
+            format!("run as root, or {}{for_xdp}", ringdns_xdp::grant(&all))
         }
         _ => "see whether the kernel and the service manager allow this address family".into(),
     }

@@ -28,12 +28,7 @@ impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capabilities(names) => {
-                let (list, setting) = (names.join(", "), names.join(" "));
-                write!(
-                    f,
-                    "this process lacks {list}. Run ringdnsd as root, or grant it: `AmbientCapabilities={setting}` \
-                     in the systemd unit, `--cap-add` for a container"
-                )
+                write!(f, "this process lacks {}. Run ringdnsd as root, or {}", names.join(", "), grant(names))
             }
             Self::UserNamespace => f.write_str(
                 "this process is in a user namespace (a rootless container?), whose capabilities do not count for \
@@ -56,6 +51,29 @@ impl fmt::Display for Gate {
     }
 }
 
+/// Returns the ways to grant capabilities to ringdnsd.
+pub fn grant(names: &[&str]) -> String {
+    let unit = names.join(" ");
+    let file = names.join(",").to_ascii_lowercase();
+    let container: Vec<_> = names.iter().map(|name| format!("--cap-add={name}")).collect();
+    let it = if names.len() == 1 { "it" } else { "them" };
+    format!(
+        "grant {it}: `AmbientCapabilities={unit}` in the systemd unit, `setcap {file}+ep` for the program, `docker run \
+         {}` for a container",
+        container.join(" ")
+    )
+}
+
+/// Returns the capabilities for AF_XDP that this process lacks.
+pub fn lacking() -> Vec<&'static str> {
+    Gates::look().missing()
+}
+
+/// Returns the permission whose lack is known before anything is tried.
+pub(super) fn known_to_be_shut() -> Option<Gate> {
+    Some(Gates::look().shut()).filter(|gate| matches!(gate, Gate::Capabilities(_) | Gate::UserNamespace))
+}
+
 /// State of the permissions of this process.
 struct Gates {
     effective: CapabilitySet,
@@ -65,30 +83,34 @@ struct Gates {
     filters_system_calls: bool,
 }
 
-/// Capabilities that XDP requires: CAP_PERFMON because the program compares and adds packet
-/// pointers, CAP_NET_ADMIN to attach it.
-const NEEDED: [(CapabilitySet, &str); 3] = [
+/// Capabilities that AF_XDP requires: CAP_PERFMON because the program compares and adds packet
+/// pointers, CAP_NET_ADMIN to attach it, CAP_NET_RAW for its sockets.
+const NEEDED: [(CapabilitySet, &str); 4] = [
     (CapabilitySet::BPF, "CAP_BPF"),
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    (CapabilitySet::NET_RAW, "CAP_NET_RAW"),
 ];
 
 /// Returns the missing permission that made the kernel return EPERM to this process.
 pub(super) fn shut() -> Gate {
-    let charged = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
-    let gates = Gates {
-        effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
-        // If the file cannot be read, assume the initial namespace.
-        initial_user_namespace: fs::read_to_string("/proc/self/uid_map")
-            .map_or(true, |map| maps_every_id(&map)),
-        locked_memory: if charged { getrlimit(Resource::Memlock).current } else { None },
-        filters_system_calls: fs::read_to_string("/proc/thread-self/status")
-            .is_ok_and(|status| has_seccomp_filter(&status)),
-    };
-    gates.shut()
+    Gates::look().shut()
 }
 
 impl Gates {
+    fn look() -> Self {
+        let charged = KernelVersion::current().is_ok_and(|version| version < KernelVersion::new(5, 11, 0));
+        Gates {
+            effective: capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective),
+            // If the file cannot be read, assume the initial namespace.
+            initial_user_namespace: fs::read_to_string("/proc/self/uid_map")
+                .map_or(true, |map| maps_every_id(&map)),
+            locked_memory: if charged { getrlimit(Resource::Memlock).current } else { None },
+            filters_system_calls: fs::read_to_string("/proc/thread-self/status")
+                .is_ok_and(|status| has_seccomp_filter(&status)),
+        }
+    }
+
     fn shut(&self) -> Gate {
         // Before capabilities: those added in a user namespace would not count.
         if !self.initial_user_namespace {
@@ -132,19 +154,20 @@ mod tests {
 
     fn open() -> Gates {
         let effective = CapabilitySet::BPF | CapabilitySet::NET_ADMIN | CapabilitySet::PERFMON;
+        let effective = effective | CapabilitySet::NET_RAW;
         Gates { effective, initial_user_namespace: true, locked_memory: None, filters_system_calls: false }
     }
 
     #[test]
     fn missing_capabilities_come_before_memory() {
         let gates = Gates { effective: CapabilitySet::NET_ADMIN, locked_memory: Some(1), ..open() };
-        assert_eq!(gates.shut(), Gate::Capabilities(vec!["CAP_BPF", "CAP_PERFMON"]));
+        assert_eq!(gates.shut(), Gate::Capabilities(vec!["CAP_BPF", "CAP_PERFMON", "CAP_NET_RAW"]));
     }
 
     #[test]
     fn sys_admin_stands_for_the_newer_two() {
         let gates = Gates { effective: CapabilitySet::SYS_ADMIN, ..open() };
-        assert_eq!(gates.shut(), Gate::Capabilities(vec!["CAP_NET_ADMIN"]));
+        assert_eq!(gates.shut(), Gate::Capabilities(vec!["CAP_NET_ADMIN", "CAP_NET_RAW"]));
     }
 
     #[test]
@@ -159,6 +182,19 @@ mod tests {
         );
         assert_eq!(Gates { filters_system_calls: true, ..open() }.shut(), Gate::Seccomp);
         assert_eq!(open().shut(), Gate::Policy);
+    }
+
+    #[test]
+    fn all_that_is_missing_is_named_at_once_with_the_ways_to_grant_it() {
+        let said = Gate::Capabilities(vec!["CAP_BPF", "CAP_NET_RAW"]).to_string();
+        for words in [
+            "lacks CAP_BPF, CAP_NET_RAW. ",
+            "grant them: `AmbientCapabilities=CAP_BPF CAP_NET_RAW`",
+            "`setcap cap_bpf,cap_net_raw+ep`",
+            "`docker run --cap-add=CAP_BPF --cap-add=CAP_NET_RAW`",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod vlan;
 
 pub use access::AccessRules;
 pub use error::{SteerError, Step};
-pub use gate::Gate;
+pub use gate::{Gate, grant, lacking};
 pub use ringdns_abi::{AddressKind, MAX_ACCESS, MAX_BANS};
 
 use std::{
@@ -172,6 +172,9 @@ impl Steering {
         let interface_index = interface_index(config.interface)?;
         check_listen(config.listen)?;
         check_kernel()?;
+        if let Some(gate) = gate::known_to_be_shut() {
+            return Err(SteerError::Shut { step: Step::CreateMaps, gate });
+        }
         let notices = vlan::check(config.interface, config.listen)?.into_iter().collect();
 
         let mut programs =
