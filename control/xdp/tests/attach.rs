@@ -183,10 +183,11 @@ fn frames_beyond_a_page_are_no_reason_to_refuse() {
 fn missing_capabilities_are_named() {
     let Some(lab) = Lab::up() else { return };
     for (bounds, expected) in [
-        ("-all,+bpf,+net_admin,+perfmon", "loaded and attached"),
-        ("-all,+bpf,+net_admin", "lacks CAP_PERFMON"),
-        ("-all,+net_admin,+perfmon", "lacks CAP_BPF"),
-        ("-all", "lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON"),
+        ("-all,+bpf,+net_admin,+perfmon,+net_raw", "loaded and attached"),
+        ("-all,+bpf,+net_admin,+net_raw", "lacks CAP_PERFMON"),
+        ("-all,+net_admin,+perfmon,+net_raw", "lacks CAP_BPF"),
+        ("-all,+bpf,+net_admin,+perfmon", "lacks CAP_NET_RAW"),
+        ("-all", "lacks CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, CAP_NET_RAW"),
     ] {
         let bounding_set = format!("--bounding-set={bounds}");
         let mut process = start(lab.server(), "says_how_loading_went", &["setpriv", &bounding_set]);
