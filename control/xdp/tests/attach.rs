@@ -14,7 +14,7 @@ use std::{
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use ringdns_abi::Verdict;
-use ringdns_testkit::{Host, Lab, LabOptions, Process, SERVER_V4};
+use ringdns_testkit::{Host, Lab, LabOptions, Process, SERVER_V4, until};
 use ringdns_xdp::{AttachMode, Attachment, Gate, SteerConfig, SteerError, Steering};
 use rustix::{
     net::{AddressFamily, SocketType, netdevice::name_to_index, socket},
@@ -218,7 +218,9 @@ fn the_kernel_gets_what_is_not_steered() {
     let Some(lab) = Lab::up() else { return };
     for mode in [AttachMode::Driver, AttachMode::Generic] {
         let (steering, server) = lab.server().enter(|| {
-            let server = UdpSocket::bind((SERVER_V4, 53)).expect("port 53");
+            // A process that another test begins has the socket of the first turn open, until it runs
+            // its program.
+            let server = until("port 53 is free", || UdpSocket::bind((SERVER_V4, 53)).ok());
             server.set_read_timeout(Some(PATIENCE)).expect("a timeout");
             (attached(mode).0, server)
         });
