@@ -165,6 +165,16 @@ const OUTCOMES: &[Counter] = &[
     Counter::Punted,
 ];
 
+/// Outcomes of punted queries that get no answer.
+pub const UNANSWERED: [Counter; 6] = [
+    Counter::PuntNoFrame,
+    Counter::PuntPortGone,
+    Counter::PuntLate,
+    Counter::PuntPaced,
+    Counter::PuntBlocked,
+    Counter::PuntCapped,
+];
+
 /// Live counters of a worker. Only the worker writes, so an increment is a plain load and store.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
@@ -288,17 +298,13 @@ impl StatsSnapshot {
 
     /// Returns the number of punts that wait for the control plane.
     pub fn punts_waiting(&self) -> i64 {
-        let ends = [
-            Counter::PuntAnswered,
-            Counter::PuntNoFrame,
-            Counter::PuntPortGone,
-            Counter::PuntLate,
-            Counter::PuntPaced,
-            Counter::PuntBlocked,
-            Counter::PuntCapped,
-        ];
-        let ended: u64 = ends.iter().map(|end| self.get(*end)).sum();
+        let ended = self.get(Counter::PuntAnswered) + self.punts_unanswered();
         self.get(Counter::Punted) as i64 - ended as i64
+    }
+
+    /// Returns the number of punts that got no answer.
+    pub fn punts_unanswered(&self) -> u64 {
+        UNANSWERED.iter().map(|end| self.get(*end)).sum()
     }
 }
 

@@ -13,8 +13,7 @@ impl Service {
     /// Looks at all problems, so that the times at which they begin are known though nobody asks.
     pub async fn watch_problems(self: Arc<Self>) {
         loop {
-            self.problems.of(&self);
-            self.problems.obstacle(&self);
+            self.problems.look(&self);
             self.levels.keep_time(self.clock.unix());
             sleep(LOOKS).await;
         }

@@ -80,6 +80,20 @@ impl Chain {
         self.kept.range::<[u8], _>((Unbounded, Included(key))).next_back()
     }
 
+    /// Adds the denials of a proof to an answer at `now`, and marks them as used. Returns the TTL that they
+    /// leave it. A denial counts for no longer than the SOA's `minimum` says, whatever its own TTL (RFC 9077
+    /// section 3).
+    fn give(&mut self, proof: &Proof, minimum: u32, now: u32, to: &mut Vec<ProvenRecord>) -> Option<u32> {
+        let mut ttl = u32::MAX;
+        for key in &proof.keys {
+            let kept = self.kept.get_mut(key)?;
+            kept.used = true;
+            ttl = ttl.min(kept.expires.min(kept.learned.saturating_add(minimum)).checked_sub(now)?);
+            to.extend_from_slice(&kept.records);
+        }
+        Some(ttl)
+    }
+
     /// Removes a denial, one that was not used lately if there is one nearby. Returns the bytes that
     /// became free.
     fn evict(&mut self) -> usize {
@@ -190,15 +204,9 @@ impl ZoneRanges {
             None => (self.by_nsec3(zone, asking)?, true),
         };
         let chain = if is_hashed { &mut self.nsec3 } else { &mut self.nsec };
-        // A denial counts for no longer than the SOA says, whatever its own TTL (RFC 9077 section 3).
-        let mut ttl = minimum.min(soa.expires - asking.now);
         let mut authorities = soa.records.clone();
-        for key in &proof.keys {
-            let kept = chain.kept.get_mut(key)?;
-            kept.used = true;
-            ttl = ttl.min(kept.expires.min(kept.learned.saturating_add(minimum)).checked_sub(asking.now)?);
-            authorities.extend_from_slice(&kept.records);
-        }
+        let left = minimum.min(soa.expires - asking.now);
+        let ttl = chain.give(&proof, minimum, asking.now, &mut authorities)?.min(left);
         if ttl == 0 {
             return None;
         }
@@ -229,15 +237,10 @@ impl ZoneRanges {
         };
         let kept = self.wildcards.kept.get_mut(&key)?;
         kept.used = true;
-        let (mut ttl, mut answers) = (kept.expires - asking.now, kept.records.clone());
+        let (left, mut answers) = (kept.expires - asking.now, kept.records.clone());
         let chain = if is_hashed { &mut self.nsec3 } else { &mut self.nsec };
         let mut authorities = Vec::new();
-        for key in &proof.keys {
-            let kept = chain.kept.get_mut(key)?;
-            kept.used = true;
-            ttl = ttl.min(kept.expires.min(kept.learned.saturating_add(minimum)).checked_sub(asking.now)?);
-            authorities.extend_from_slice(&kept.records);
-        }
+        let ttl = chain.give(&proof, minimum, asking.now, &mut authorities)?.min(left);
         if ttl == 0 {
             return None;
         }

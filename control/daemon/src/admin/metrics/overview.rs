@@ -24,16 +24,6 @@ const ANSWERS: [(&str, &str, Counter); 12] = [
     ("miss", "control", Counter::PuntAnswered),
 ];
 
-/// Outcomes of punted queries that are not answered.
-const UNANSWERED: [Counter; 6] = [
-    Counter::PuntNoFrame,
-    Counter::PuntPortGone,
-    Counter::PuntLate,
-    Counter::PuntPaced,
-    Counter::PuntBlocked,
-    Counter::PuntCapped,
-];
-
 /// Adds them.
 pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Families) {
     families.gauges("ringdns_build_info", "Version of ringdnsd, and the target that it was built for.");
@@ -86,8 +76,7 @@ pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Famil
     }
     let name = "ringdns_queries_dropped_total";
     families.counters(name, "Queries that get no answer, by transport; the counters by reason say why.");
-    let of_punts: u64 = UNANSWERED.iter().map(|counter| udp.get(*counter)).sum();
-    families.sample(&[("transport", &"udp")], udp.dropped_total() + of_punts);
+    families.sample(&[("transport", &"udp")], udp.dropped_total() + udp.punts_unanswered());
     families.sample(&[("transport", &"tcp")], tcp("dropped") + tcp("withheld") + tcp("abandoned"));
     families.histograms(
         "ringdns_answer_duration_seconds",
@@ -101,7 +90,7 @@ pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Famil
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringdns_dataplane::stats::WorkerStats;
+    use ringdns_dataplane::stats::{UNANSWERED, WorkerStats};
 
     #[test]
     fn answers_and_drops_are_all_that_becomes_of_a_query() {

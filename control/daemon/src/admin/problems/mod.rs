@@ -40,6 +40,13 @@ impl Problems {
         self.readiness.lock().obstacle(&found, Instant::now())
     }
 
+    /// Looks, so that the times at which problems begin, and the hold-down, are known though nobody asks.
+    pub fn look(&self, service: &Service) {
+        let found = sources::all(service, &self.host);
+        self.readiness.lock().obstacle(&found, Instant::now());
+        self.since(found, service.clock.unix());
+    }
+
     fn since(&self, found: Vec<Found>, now: u64) -> Vec<Problem> {
         let mut begun = self.begun.lock();
         let before = std::mem::take(&mut *begun);
