@@ -10,6 +10,7 @@ pub mod error;
 mod listen;
 mod lists;
 pub mod manual;
+pub mod paths;
 pub mod reference;
 mod refusals;
 pub mod schedule;
@@ -46,6 +47,7 @@ pub use tables::{
     refresh::RefreshConfig,
     resolver::{ResolverConfig, Strategy},
     safe_search::{SafeSearchConfig, YouTubeFilter},
+    sandbox::SandboxConfig,
     server::{ServerConfig, XdpMode},
     tcp::TcpConfig,
     upstream::{
@@ -107,6 +109,8 @@ pub struct Config {
     pub shipping: Option<ShippingConfig>,
     /// Control socket, HTTP endpoint and profiles.
     pub control: ControlConfig,
+    /// Limits that ringdnsd sets to itself.
+    pub sandbox: SandboxConfig,
 }
 
 impl Config {
@@ -154,6 +158,7 @@ impl TryFrom<RawConfig> for Config {
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
             control,
+            sandbox: raw.sandbox.check()?,
         })
     }
 }

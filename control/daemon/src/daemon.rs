@@ -22,6 +22,7 @@ use crate::{
     problems::HostProblems,
     process,
     reload::{ConfigSource, Reloader},
+    sandbox::Folders,
     service_manager,
     stop::{self, GRACE, StopSignals},
     workers::{self, Common, Ended},
@@ -73,8 +74,13 @@ const OTHER_FILES: usize = 512;
 const NOTIFIES: usize = 16;
 
 /// Runs until a signal asks to stop or an essential part fails. `source` is the origin of the
-/// configuration, `levels` those of the log.
-pub fn run(mut config: Config, source: ConfigSource, levels: LogLevels) -> Result<(), DaemonError> {
+/// configuration, `levels` those of the log. `folders`: those that the process is limited to.
+pub fn run(
+    mut config: Config,
+    source: ConfigSource,
+    levels: LogLevels,
+    folders: Option<Folders>,
+) -> Result<(), DaemonError> {
     let clock = Clock::start();
     let files = process::raise_file_limit();
     let lists = lists::start(&config).map_err(DaemonError::Lists)?;
@@ -149,6 +155,7 @@ pub fn run(mut config: Config, source: ConfigSource, levels: LogLevels) -> Resul
         names,
         spare_cores,
         levels,
+        folders,
     };
     let mut logging = None;
     let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
@@ -223,6 +230,7 @@ struct Plane {
     names: Option<Arc<ClientNames>>,
     spare_cores: Vec<core_affinity::CoreId>,
     levels: LogLevels,
+    folders: Option<Folders>,
 }
 
 /// Running query log.
@@ -452,7 +460,8 @@ impl Plane {
         Ok(Service {
             reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
                 .with_local(self.local)
-                .with_access(access),
+                .with_access(access)
+                .within(self.folders),
             lists,
             bans: self.bans,
             firewall: self.firewall,

@@ -38,6 +38,7 @@ pub mod preflight;
 pub mod problems;
 pub mod process;
 pub mod reload;
+pub mod sandbox;
 pub mod service_manager;
 pub mod stop;
 pub mod verdict;

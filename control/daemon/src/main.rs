@@ -4,15 +4,16 @@
 
 use clap::{Args, CommandFactory, Parser};
 use ringdns_common::printable::Printable;
-use ringdns_config::{manual, reference};
+use ringdns_config::{Config, manual, reference};
 use ringdns_daemon::{
     daemon,
     error::DaemonError,
     lists::Lists,
     local::LocalSources,
-    logging::{self, LogFormat, StartedLog},
+    logging::{self, LogFormat, LogLevels, PendingLog},
     panics, preflight, process,
-    reload::ConfigSource,
+    reload::{ConfigSource, FileText},
+    sandbox::{self, Sandbox},
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
 };
 use ringdns_manual::Section;
@@ -135,16 +136,8 @@ fn main() -> ExitCode {
     if let Some(name) = arguments.policy_test {
         return test_policy(&path, &name, arguments.tested);
     }
-    let format = arguments.log_format;
-    let (_log, levels) = match process::keep_signals().and_then(|()| StartedLog::to_stderr(format)) {
-        Ok(log) => log,
-        Err(error) => {
-            let remedy = "Raise the limits of threads and open files";
-            complain(&format!("ringdnsd: signals or the log cannot be set up: {error}. {remedy}"));
-            return ExitCode::from(FAILED);
-        }
-    };
     panics::watch();
+    let (log, levels) = PendingLog::to_stderr(arguments.log_format);
     let loaded = match arguments.without_file.text() {
         Some(text) => ConfigSource::of_command_line(&text),
         None => ConfigSource::load_checked(&path),
@@ -152,30 +145,64 @@ fn main() -> ExitCode {
     let (config, source) = match loaded {
         Ok(loaded) => loaded,
         Err(refusal) => {
+            // Warnings may wait.
+            let _log = log.start();
             for line in refusal.lines() {
                 complain(&format!("ringdnsd: {}", Printable(line)));
             }
             return ExitCode::from(REFUSED);
         }
     };
-    let file = source.file().clone();
+    // Threads that run already would not have the limits, so none does: not even that of the log.
+    let sandbox = match config.sandbox.enabled && !arguments.check {
+        true => sandbox::enter(&config, &path).map(Some),
+        false => Ok(None),
+    };
+    let _log = match process::keep_signals().and_then(|()| log.start()) {
+        Ok(log) => log,
+        Err(error) => {
+            let remedy = "Raise the limits of threads and open files";
+            complain(&format!("ringdnsd: signals or the log cannot be set up: {error}. {remedy}"));
+            return ExitCode::from(FAILED);
+        }
+    };
     if arguments.check {
-        let lists = Lists::default().load(&config.lists).err();
-        let data = LocalSources::default().load(&config.local).err();
-        let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
-        if !problems.is_empty() {
-            for problem in problems {
-                complain(&format!("ringdnsd: {}{problem}", file.place(&problem.key)));
-            }
-            return ExitCode::from(REFUSED);
-        }
-        for warning in preflight::warnings(&config) {
-            tracing::warn!("{warning}");
-        }
-        say(io::stdout(), &format!("{}: accepted", Printable(file.path().display())));
-        return ExitCode::SUCCESS;
+        return check(&config, source.file());
     }
-    match daemon::run(config, source, levels) {
+    match sandbox {
+        Ok(sandbox) => run(config, source, levels, sandbox),
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Prints whether a configuration, which this machine would accept, is accepted with its files.
+fn check(config: &Config, file: &FileText) -> ExitCode {
+    let lists = Lists::default().load(&config.lists).err();
+    let data = LocalSources::default().load(&config.local).err();
+    let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
+    if !problems.is_empty() {
+        for problem in problems {
+            complain(&format!("ringdnsd: {}{problem}", file.place(&problem.key)));
+        }
+        return ExitCode::from(REFUSED);
+    }
+    for warning in preflight::warnings(config) {
+        tracing::warn!("{warning}");
+    }
+    say(io::stdout(), &format!("{}: accepted", Printable(file.path().display())));
+    ExitCode::SUCCESS
+}
+
+/// Runs until the end of the service.
+fn run(config: Config, source: ConfigSource, levels: LogLevels, sandbox: Option<Sandbox>) -> ExitCode {
+    let file = source.file().clone();
+    if let Some(sandbox) = &sandbox {
+        sandbox.log();
+    }
+    match daemon::run(config, source, levels, sandbox.and_then(|sandbox| sandbox.folders)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(DaemonError::Lists(problems)) => {
             for problem in problems {

@@ -12,6 +12,7 @@ use crate::{
     lists::{self, ListKeeper},
     local::{self, LocalSources},
     policy, preflight,
+    sandbox::Folders,
 };
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
@@ -68,6 +69,8 @@ pub struct Reloader {
     running: Mutex<Running>,
     /// Whether the configuration was read from a file, and can be read again.
     is_file: bool,
+    /// Folders that this process can use; `None`: all that its user can.
+    folders: Option<Folders>,
     /// Refusal of the last reload.
     pub fault: Fault,
     /// Tables whose changes wait for a restart.
@@ -104,6 +107,7 @@ impl Reloader {
             lists,
             bans,
             access: None,
+            folders: None,
             running,
             fault,
             waiting,
@@ -120,6 +124,11 @@ impl Reloader {
     /// Sets the access list of the XDP program, which follows that of the configuration.
     pub fn with_access(self, access: AccessGate) -> Self {
         Reloader { access: Some(access), ..self }
+    }
+
+    /// Sets the folders that this process can use, outside of which no file of a new configuration may be.
+    pub fn within(self, folders: Option<Folders>) -> Self {
+        Reloader { folders, ..self }
     }
 
     /// Reads hosts files again if they have changed. It may block.
@@ -238,6 +247,9 @@ impl Reloader {
         }
         let mut config = Config::parse(&text, &self.path)?;
         let refused = |problems| ConfigError::refused(&self.path, &text, problems);
+        if let Some(outside) = self.folders.as_ref().and_then(|folders| folders.refuse(&config)) {
+            return Err(refused(vec![outside.problem()]));
+        }
         let problems = preflight::check(&mut config);
         if !problems.is_empty() {
             return Err(refused(problems));

@@ -22,6 +22,7 @@ pub mod redis;
 pub mod refresh;
 pub mod resolver;
 pub mod safe_search;
+pub mod sandbox;
 pub mod server;
 pub mod tcp;
 pub mod upstream;
@@ -73,4 +74,5 @@ file! {
     clickhouse: clickhouse::RawClickhouse,
     client_names: client_names::RawClientNames,
     control: control::RawControl,
+    sandbox: sandbox::RawSandbox,
 }

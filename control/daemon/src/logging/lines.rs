@@ -32,13 +32,26 @@ pub(super) struct LineSender {
     lost: Arc<AtomicU64>,
 }
 
-/// Starts the thread that writes to `to`.
-pub(super) fn start(to: impl Write + Send + 'static) -> io::Result<LineSender> {
+/// Writer of lines, whose thread has not been started.
+pub(super) struct LineWriter<W> {
+    to: W,
+    work: Receiver<LogWork>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Returns a sender of lines and their writer to `to`. Lines wait until it is started.
+pub(super) fn lines<W: Write + Send + 'static>(to: W) -> (LineSender, LineWriter<W>) {
     let (work, receiver) = sync_channel(LINES);
     let lost = Arc::new(AtomicU64::new(0));
-    let sender = LineSender { work, lost: lost.clone() };
-    thread::Builder::new().name("log".into()).spawn(move || write_lines(to, &receiver, &lost))?;
-    Ok(sender)
+    (LineSender { work, lost: lost.clone() }, LineWriter { to, work: receiver, lost })
+}
+
+impl<W: Write + Send + 'static> LineWriter<W> {
+    /// Starts the thread.
+    pub(super) fn start(self) -> io::Result<()> {
+        let LineWriter { to, work, lost } = self;
+        thread::Builder::new().name("log".into()).spawn(move || write_lines(to, &work, &lost)).map(drop)
+    }
 }
 
 /// Writes lines until all senders are gone. Nobody can be told of a failure, so it is ignored.
@@ -124,7 +137,8 @@ pub(super) mod tests {
     fn a_slow_reader_delays_nobody_and_is_told_what_it_missed() {
         let (go, wait) = channel();
         let written = Arc::<Mutex<Vec<u8>>>::default();
-        let mut sender = start(Slow(wait, written.clone())).unwrap();
+        let (mut sender, thread) = lines(Slow(wait, written.clone()));
+        thread.start().unwrap();
         // One line is in the thread's hands at most.
         let sent = LINES + 100;
         for number in 0..sent {
@@ -143,7 +157,8 @@ pub(super) mod tests {
     fn a_reader_that_is_gone_is_no_failure() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let mut sender = start(writer).unwrap();
+        let (mut sender, thread) = lines(writer);
+        thread.start().unwrap();
         (0..10).for_each(|_| sender.write_all(b"line\n").unwrap());
         sender.wait();
         sender.write_all(b"line\n").unwrap();

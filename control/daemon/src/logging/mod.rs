@@ -13,8 +13,8 @@ pub use format::{ERROR_PRIORITY, LogFormat, is_journal};
 pub use levels::{LevelsError, LogLevels};
 
 use format::{JournalFormat, field};
-use lines::LineSender;
-use std::io::{self, IsTerminal};
+use lines::{LineSender, LineWriter};
+use std::io::{self, IsTerminal, Stderr};
 use tracing_subscriber::{
     EnvFilter, Layer, Registry,
     field::MakeExt,
@@ -33,12 +33,16 @@ const FILTER: &str = "RUST_LOG";
 /// one line.
 const DEFAULT: &str = "info,aya=error";
 
-/// Log that has been started. When dropped, it waits a moment for lines that are not written yet.
+/// Log whose lines wait to be written, since this process is to have no second thread yet.
+pub struct PendingLog(LineSender, LineWriter<Stderr>);
+
+/// Log that is written. When dropped, it waits a moment for lines that are not written yet.
 pub struct StartedLog(LineSender);
 
-impl StartedLog {
-    /// Starts logging, filtered by `RUST_LOG`, by default `info`. Returns what changes the filter, too.
-    pub fn to_stderr(format: LogFormat) -> io::Result<(Self, LogLevels)> {
+impl PendingLog {
+    /// Returns a log to standard error, filtered by `RUST_LOG`, by default `info`. Returns what changes the
+    /// filter, too.
+    pub fn to_stderr(format: LogFormat) -> (Self, LogLevels) {
         let given = std::env::var(FILTER).ok();
         let parsed = given.as_deref().map(EnvFilter::try_new);
         let (filter, usual, wrong) = match (parsed, given.as_deref()) {
@@ -46,7 +50,7 @@ impl StartedLog {
             (Some(Err(error)), _) => (EnvFilter::new(DEFAULT), DEFAULT, Some(error)),
             (Some(Ok(_)) | None, _) => (EnvFilter::new(DEFAULT), DEFAULT, None),
         };
-        let sender = lines::start(io::stderr())?;
+        let (sender, writer) = lines::lines(io::stderr());
         let (filter, handle) = reload::Layer::new(filter);
         tracing_subscriber::registry().with(layer(format, sender.clone()).with_filter(filter)).init();
         if let Some(error) = wrong {
@@ -54,7 +58,14 @@ impl StartedLog {
                 "{FILTER} is ignored: {error}. Write a level (error, warn, info, debug, trace), or none"
             );
         }
-        Ok((StartedLog(sender), LogLevels::new(handle, usual)))
+        (PendingLog(sender, writer), LogLevels::new(handle, usual))
+    }
+
+    /// Starts to write.
+    pub fn start(self) -> io::Result<StartedLog> {
+        let PendingLog(sender, writer) = self;
+        writer.start()?;
+        Ok(StartedLog(sender))
     }
 }
 
@@ -98,7 +109,8 @@ mod tests {
         let written = Arc::<Mutex<Vec<u8>>>::default();
         let (go, wait) = channel();
         drop(go);
-        let sender = lines::start(Slow(wait, written.clone())).unwrap();
+        let (sender, writer) = lines::lines(Slow(wait, written.clone()));
+        writer.start().unwrap();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .without_time()

@@ -1,0 +1,165 @@
+//! Folders that ringdnsd can use, as rules of Landlock.
+
+use super::SandboxError;
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+use ringdns_config::{
+    Config, Problem,
+    paths::{NamedPath, PathUse},
+};
+use std::{
+    collections::BTreeSet,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+/// Version of Landlock whose rights are ruled; an older kernel rules those that it knows. Later versions
+/// rule sockets by path, which libraries connect to.
+const VERSION: ABI = ABI::V7;
+
+/// Folders of the system that are read: libraries, certificates, time zones, resolv.conf, /proc and
+/// /sys. A rule for a folder below /proc would end with memory pressure: procfs makes a new inode when
+/// the old one was dropped.
+const SYSTEM: [&str; 12] = [
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/sys",
+    "/run/systemd/resolve",
+    "/run/NetworkManager",
+    "/run/resolvconf",
+    "/dev/null",
+    "/dev/urandom",
+];
+
+/// Environment variables of folders and files with trusted CAs (OpenSSL's names, which
+/// rustls-native-certs reads).
+const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// Folders that ringdnsd can use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    read: BTreeSet<PathBuf>,
+    written: BTreeSet<PathBuf>,
+}
+
+/// Path outside of the folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused(NamedPath);
+
+impl Refused {
+    /// Returns the problem to report.
+    pub fn problem(&self) -> Problem {
+        let NamedPath { key, path, .. } = &self.0;
+        let reason = format!(
+            "{} is outside of the folders that ringdnsd limited itself to when it started",
+            path.display()
+        );
+        let remedy =
+            "Restart ringdnsd, or move the file into a folder that it uses; sandbox.folders has further ones";
+        Problem::new(key.clone(), reason, remedy)
+    }
+}
+
+impl Folders {
+    /// Returns the folders that a configuration, read from `file`, needs.
+    pub fn of(config: &Config, file: &Path) -> Self {
+        let mut folders = Folders::default();
+        folders.read.extend(SYSTEM.map(PathBuf::from));
+        // For the names of functions in backtraces and profiles.
+        folders.read.extend(env::current_exe());
+        for (variable, value) in TRUST.iter().filter_map(|name| Some((name, env::var_os(name)?))) {
+            let named = PathUse::File;
+            folders.read.extend(env::split_paths(&value).map(|path| match *variable {
+                "SSL_CERT_FILE" => folder(&path, named),
+                _ => absolute(&path),
+            }));
+        }
+        folders.read.insert(folder(file, PathUse::File));
+        folders.read.extend(config.sandbox.folders.iter().cloned());
+        for NamedPath { path, used, .. } in config.paths() {
+            let set = if used == PathUse::File { &mut folders.read } else { &mut folders.written };
+            set.insert(folder(&path, used));
+        }
+        folders
+    }
+
+    /// Returns the folders that can be written.
+    pub fn written(&self) -> &BTreeSet<PathBuf> {
+        &self.written
+    }
+
+    /// Returns the first path of a configuration that is outside of the folders.
+    pub fn refuse(&self, config: &Config) -> Option<Refused> {
+        let is_below =
+            |set: &BTreeSet<PathBuf>, path: &Path| set.iter().any(|folder| path.starts_with(folder));
+        let is_allowed = |named: &NamedPath| {
+            let path = real(&folder(&named.path, named.used));
+            let written = self.written.iter().any(|folder| path.starts_with(real(folder)));
+            written
+                || named.used == PathUse::File
+                    && is_below(&self.read.iter().map(|folder| real(folder)).collect(), &path)
+        };
+        config.paths().into_iter().find(|named| !is_allowed(named)).map(Refused)
+    }
+
+    /// Forbids this thread, and those that it makes, all other folders, programs, TCP ports to listen
+    /// on, and signals to other processes. `None`: the kernel has no Landlock.
+    pub fn enforce(self, config: &Config) -> Result<Option<Self>, SandboxError> {
+        for folder in &self.written {
+            // Whoever needs the folder reports why it cannot be made.
+            let _ = fs::create_dir_all(folder);
+        }
+        let writing = AccessFs::from_all(VERSION) & !AccessFs::Execute;
+        let reading: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+        // A service manager's socket may have an abstract name.
+        let is_abstract =
+            env::var_os("NOTIFY_SOCKET").is_some_and(|name| name.to_string_lossy().starts_with('@'));
+        let scope = if is_abstract { Scope::Signal.into() } else { Scope::from_all(VERSION) };
+        let mut rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(VERSION))?
+            .handle_access(AccessNet::BindTcp)?
+            .scope(scope)?
+            .create()?
+            // Unless the process may do without, the kernel demands it.
+            .no_new_privs(true);
+        for (folders, access) in [(&self.read, reading), (&self.written, writing)] {
+            for path in folders {
+                // What does not exist cannot be used, whatever is made at its place.
+                let Ok(opened) = PathFd::new(path) else { continue };
+                let access = if path.is_dir() { access } else { access & AccessFs::from_file(VERSION) };
+                rules = rules.add_rule(PathBeneath::new(opened, access))?;
+            }
+        }
+        for address in config.server.listen.iter().chain(&config.control.http) {
+            rules = rules.add_rule(NetPort::new(address.port(), AccessNet::BindTcp))?;
+        }
+        let status = rules.restrict_self()?;
+        Ok((status.ruleset != RulesetStatus::NotEnforced).then_some(self))
+    }
+}
+
+/// Returns the folder that a rule is made for. A file's folder, not the file: others replace files by
+/// renaming, and a rule is bound to an inode. A file in the root is an exception, whose folder is all.
+fn folder(path: &Path, used: PathUse) -> PathBuf {
+    let path = absolute(path);
+    match (used, path.parent()) {
+        (PathUse::File | PathUse::WrittenFile, Some(parent)) if parent != Path::new("/") => parent.to_owned(),
+        _ => path,
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns a path without symbolic links, as far as it exists.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
