@@ -3,11 +3,17 @@
 use ringdns_testkit::{Client, DNS_V4, Host, Lab, Query, Ringdnsd, Settings, Upstream, free_address};
 use std::{fs, os::unix::net::UnixDatagram, path::Path, time::Duration};
 
-/// Returns the capabilities that the unit gives, as setpriv takes them.
-fn unit_capabilities() -> String {
+/// Returns the value of a key of the unit.
+fn of_unit(key: &str) -> String {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/ringdnsd.service");
     let unit = fs::read_to_string(unit).unwrap();
-    let names = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap();
+    let value = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("{key} is missing")).to_owned()
+}
+
+/// Returns the capabilities that the unit gives, as setpriv takes them.
+fn unit_capabilities() -> String {
+    let names = of_unit("AmbientCapabilities");
     let names = names.to_ascii_lowercase().replace("cap_", "+").replace(' ', ",");
     format!("-all,{names}")
 }
@@ -61,4 +67,15 @@ fn the_capabilities_of_the_unit_are_enough_for_af_xdp() {
     ringdnsd.told(&["cache", "purge", "--all"]);
     ringdnsd.told(&["profile", "heap", "--output", "/dev/null"]);
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
+}
+
+/// These calls are in no group of Debian 12's systemd, which ends a process for others.
+#[test]
+fn the_unit_lets_ringdnsd_limit_itself() {
+    let allowed = of_unit("SystemCallFilter");
+    let allowed: Vec<_> = allowed.split(' ').collect();
+    for call in ["seccomp", "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"] {
+        assert!(allowed.contains(&call), "{allowed:?} has no {call}");
+    }
+    assert_eq!(of_unit("SystemCallErrorNumber"), "EPERM");
 }

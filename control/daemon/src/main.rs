@@ -136,6 +136,7 @@ fn main() -> ExitCode {
     if let Some(name) = arguments.policy_test {
         return test_policy(&path, &name, arguments.tested);
     }
+    let signals = process::keep_signals();
     panics::watch();
     let (log, levels) = PendingLog::to_stderr(arguments.log_format);
     let loaded = match arguments.without_file.text() {
@@ -158,7 +159,7 @@ fn main() -> ExitCode {
         true => sandbox::enter(&config, &path).map(Some),
         false => Ok(None),
     };
-    let _log = match process::keep_signals().and_then(|()| log.start()) {
+    let _log = match signals.and_then(|()| log.start()) {
         Ok(log) => log,
         Err(error) => {
             let remedy = "Raise the limits of threads and open files";

@@ -37,9 +37,10 @@ const SYSTEM: [&str; 12] = [
     "/dev/urandom",
 ];
 
-/// Environment variables of folders and files with trusted CAs (OpenSSL's names, which
-/// rustls-native-certs reads).
-const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// Environment variable with the file of trusted CAs (OpenSSL's name, which rustls-native-certs reads).
+const TRUSTED_FILE: &str = "SSL_CERT_FILE";
+/// Environment variable with folders of trusted CAs.
+const TRUSTED_FOLDERS: &str = "SSL_CERT_DIR";
 
 /// Folders that ringdnsd can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,13 +74,11 @@ impl Folders {
         folders.read.extend(SYSTEM.map(PathBuf::from));
         // For the names of functions in backtraces and profiles.
         folders.read.extend(env::current_exe());
-        for (variable, value) in TRUST.iter().filter_map(|name| Some((name, env::var_os(name)?))) {
-            let named = PathUse::File;
-            folders.read.extend(env::split_paths(&value).map(|path| match *variable {
-                "SSL_CERT_FILE" => folder(&path, named),
-                _ => absolute(&path),
-            }));
-        }
+        let trusted = |name: &str| env::var_os(name).unwrap_or_default();
+        folders
+            .read
+            .extend(env::split_paths(&trusted(TRUSTED_FILE)).map(|path| folder(&path, PathUse::File)));
+        folders.read.extend(env::split_paths(&trusted(TRUSTED_FOLDERS)).map(|path| absolute(&path)));
         folders.read.insert(folder(file, PathUse::File));
         folders.read.extend(config.sandbox.folders.iter().cloned());
         for NamedPath { path, used, .. } in config.paths() {
@@ -96,14 +95,12 @@ impl Folders {
 
     /// Returns the first path of a configuration that is outside of the folders.
     pub fn refuse(&self, config: &Config) -> Option<Refused> {
-        let is_below =
-            |set: &BTreeSet<PathBuf>, path: &Path| set.iter().any(|folder| path.starts_with(folder));
+        let reals = |set: &BTreeSet<PathBuf>| -> Vec<_> { set.iter().map(|folder| real(folder)).collect() };
+        let (read, written) = (reals(&self.read), reals(&self.written));
         let is_allowed = |named: &NamedPath| {
             let path = real(&folder(&named.path, named.used));
-            let written = self.written.iter().any(|folder| path.starts_with(real(folder)));
-            written
-                || named.used == PathUse::File
-                    && is_below(&self.read.iter().map(|folder| real(folder)).collect(), &path)
+            let is_below = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
+            is_below(&written) || named.used == PathUse::File && is_below(&read)
         };
         config.paths().into_iter().find(|named| !is_allowed(named)).map(Refused)
     }
@@ -162,4 +159,85 @@ fn absolute(path: &Path) -> PathBuf {
 /// Returns a path without symbolic links, as far as it exists.
 fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn config(state: &Path, lines: &str) -> Config {
+        let at = state.display();
+        let text = format!(
+            "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1:53\"\n\
+             [control]\nsocket = \"{at}/run/control.sock\"\n\
+             [lists]\ndir = \"{at}/lists\"\noverrides_file = \"{at}/overrides.toml\"\n{lines}\n"
+        );
+        Config::parse(&text, Path::new("ringdns.toml")).unwrap_or_else(|error| panic!("{:?}", error.lines()))
+    }
+
+    fn blocklist(path: &Path) -> String {
+        format!("[[blocklist]]\nname = \"ads\"\nsource = {path:?}\n")
+    }
+
+    #[test]
+    fn a_file_is_used_in_its_folder_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let started = config(state.path(), &blocklist(Path::new("/srv/lists/ads.txt")));
+        let folders = Folders::of(&started, Path::new("/etc/ringdns/ringdns.toml"));
+        assert_eq!(folders.refuse(&started), None);
+        for (path, allowed) in [
+            ("/srv/lists/other.txt", true),
+            ("/srv/lists/deeper/other.txt", true),
+            ("/srv/other.txt", false),
+            ("/srv/lists2/ads.txt", false),
+            ("/etc/ringdns/ads.txt", true),
+            ("/home/ads.txt", false),
+        ] {
+            let refused = folders.refuse(&config(state.path(), &blocklist(Path::new(path))));
+            assert_eq!(refused.is_none(), allowed, "{path}");
+            if let Some(refused) = refused {
+                let message = refused.problem().to_string();
+                assert!(message.starts_with("blocklist[0].source") && message.contains(path), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_that_is_read_is_not_written() {
+        let state = tempfile::tempdir().unwrap();
+        let started = config(state.path(), &blocklist(Path::new("/srv/lists/ads.txt")));
+        let folders = Folders::of(&started, Path::new("/etc/ringdns/ringdns.toml"));
+        assert_eq!(folders.written().len(), 3, "{folders:?}");
+        let written = config(state.path(), "[cache]\nsnapshot_file = \"/srv/lists/cache\"");
+        assert!(folders.refuse(&written).is_some());
+        let further = config(state.path(), "[sandbox]\nfolders = [\"/home/lists\"]");
+        let folders = Folders::of(&further, Path::new("/etc/ringdns/ringdns.toml"));
+        assert_eq!(folders.refuse(&config(state.path(), &blocklist(Path::new("/home/lists/ads.txt")))), None);
+    }
+
+    /// The folder of a file in the root would be all folders.
+    #[test]
+    fn a_file_in_the_root_opens_no_folder() {
+        let state = tempfile::tempdir().unwrap();
+        let started = config(state.path(), &blocklist(Path::new("/ads.txt")));
+        let folders = Folders::of(&started, Path::new("/ringdns.toml"));
+        assert_eq!(folders.refuse(&started), None);
+        assert!(folders.refuse(&config(state.path(), &blocklist(Path::new("/other.txt")))).is_some());
+    }
+
+    #[test]
+    fn a_symbolic_link_leads_nowhere_else() {
+        let state = tempfile::tempdir().unwrap();
+        let (real, link) = (state.path().join("real"), state.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        let folders =
+            Folders::of(&config(state.path(), &blocklist(&link.join("ads.txt"))), Path::new("/ringdns.toml"));
+        assert_eq!(folders.refuse(&config(state.path(), &blocklist(&real.join("ads.txt")))), None);
+        symlink("/home", state.path().join("away")).unwrap();
+        let away = blocklist(&state.path().join("away/ads.txt"));
+        let narrow = Folders { written: BTreeSet::new(), ..folders };
+        assert!(narrow.refuse(&config(Path::new("/etc/x"), &away)).is_some());
+    }
 }
