@@ -40,11 +40,16 @@ fn limits_can_be_lifted() {
     assert_eq!(of_threads(daemon.process().pid(), "Seccomp"), BTreeSet::from(["0".to_owned()]));
 }
 
+fn elsewhere() -> tempfile::TempDir {
+    tempfile::tempdir_in("/var/tmp").unwrap()
+}
+
 /// A list in a folder that was not named at the start.
 #[test]
 fn a_reload_stays_in_the_folders() {
     let (host, upstream) = (Host::local(), Upstream::answering(&Host::local()));
-    let (here, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Not in the folder of temporary files, which can be used in any case.
+    let (here, later) = (elsewhere(), elsewhere());
     let list = |folder: &Path, name: &str| {
         let path = folder.join(name);
         fs::write(&path, format!("{name}.example\n")).unwrap();

@@ -80,6 +80,8 @@ impl Folders {
             .extend(env::split_paths(&trusted(TRUSTED_FILE)).map(|path| folder(&path, PathUse::File)));
         folders.read.extend(env::split_paths(&trusted(TRUSTED_FOLDERS)).map(|path| absolute(&path)));
         folders.read.insert(folder(file, PathUse::File));
+        // Profiles are collected there.
+        folders.written.insert(env::temp_dir());
         folders.read.extend(config.sandbox.folders.iter().cloned());
         for NamedPath { path, used, .. } in config.paths() {
             let set = if used == PathUse::File { &mut folders.read } else { &mut folders.written };
@@ -208,7 +210,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let started = config(state.path(), &blocklist(Path::new("/srv/lists/ads.txt")));
         let folders = Folders::of(&started, Path::new("/etc/ringdns/ringdns.toml"));
-        assert_eq!(folders.written().len(), 3, "{folders:?}");
+        assert_eq!(folders.written().len(), 4, "{folders:?}");
         let written = config(state.path(), "[cache]\nsnapshot_file = \"/srv/lists/cache\"");
         assert!(folders.refuse(&written).is_some());
         let further = config(state.path(), "[sandbox]\nfolders = [\"/home/lists\"]");
@@ -229,15 +231,17 @@ mod tests {
     #[test]
     fn a_symbolic_link_leads_nowhere_else() {
         let state = tempfile::tempdir().unwrap();
-        let (real, link) = (state.path().join("real"), state.path().join("link"));
+        let (real, link, away) =
+            (state.path().join("real"), state.path().join("link"), state.path().join("away"));
         fs::create_dir(&real).unwrap();
         symlink(&real, &link).unwrap();
-        let folders =
-            Folders::of(&config(state.path(), &blocklist(&link.join("ads.txt"))), Path::new("/ringdns.toml"));
-        assert_eq!(folders.refuse(&config(state.path(), &blocklist(&real.join("ads.txt")))), None);
-        symlink("/home", state.path().join("away")).unwrap();
-        let away = blocklist(&state.path().join("away/ads.txt"));
-        let narrow = Folders { written: BTreeSet::new(), ..folders };
-        assert!(narrow.refuse(&config(Path::new("/etc/x"), &away)).is_some());
+        symlink("/home", &away).unwrap();
+        let started = config(Path::new("/var/lib/ringdns"), &blocklist(&link.join("ads.txt")));
+        let mut folders = Folders::of(&started, Path::new("/ringdns.toml"));
+        // The folder of this test is in it.
+        folders.written.remove(&env::temp_dir());
+        let is_refused =
+            |path: &Path| folders.refuse(&config(Path::new("/var/lib/ringdns"), &blocklist(path))).is_some();
+        assert!(!is_refused(&real.join("ads.txt")) && is_refused(&away.join("ads.txt")));
     }
 }
