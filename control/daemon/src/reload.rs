@@ -18,7 +18,7 @@ use ringdns_api::{Reloaded, RulePlace};
 use ringdns_common::{fault::Fault, units::counted};
 use ringdns_config::{
     Config, ConfigError,
-    error::{FileLine, place_of},
+    error::{FilePlace, place_of},
 };
 use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
@@ -322,10 +322,10 @@ impl FileText {
         &self.path
     }
 
-    /// Returns the path and the line of a key, as messages begin.
+    /// Returns the path and the place of a key, as messages begin.
     pub fn place(&self, key: &str) -> String {
-        let line = self.text.as_ref().map_or(FileLine(None), |text| place_of(text, key));
-        format!("{}{line}", self.path.display())
+        let place = self.text.as_ref().map_or(FilePlace(None), |text| place_of(text, key));
+        format!("{}{place}", self.path.display())
     }
 }
 
