@@ -8,11 +8,11 @@ use ringdns_config::{manual, reference};
 use ringdns_daemon::{
     daemon,
     error::DaemonError,
-    lists::Lists,
-    local::LocalSources,
     logging::{self, LogFormat, StartedLog},
-    panics, preflight, process,
-    reload::ConfigSource,
+    panics,
+    probe::CheckReport,
+    process,
+    reload::{COMMAND_LINE, ConfigSource},
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
 };
 use ringdns_manual::Section;
@@ -43,9 +43,14 @@ struct DaemonArguments {
     config: PathBuf,
     #[command(flatten)]
     without_file: WithoutFile,
-    /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
+    /// Only check whether ringdnsd would start with the configuration on this machine, as this user:
+    /// keys, files, folders, ports, interface. Says all problems at once, and what this user may not see.
+    /// Changes nothing; a running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
+    /// Print what --check finds as JSON.
+    #[arg(long, requires = "check")]
+    json: bool,
     /// Format of the log. To systemd's journal, lines have its priority in front and no time.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -145,11 +150,14 @@ fn main() -> ExitCode {
         }
     };
     panics::watch();
-    let loaded = match arguments.without_file.text() {
-        Some(text) => ConfigSource::of_command_line(&text),
-        None => ConfigSource::load_checked(&path),
+    let (file, loaded) = match arguments.without_file.text() {
+        Some(text) => (PathBuf::from(COMMAND_LINE), ConfigSource::of_command_line(&text)),
+        None => (path.clone(), ConfigSource::load(&path)),
     };
-    let (config, source) = match loaded {
+    if arguments.check {
+        return tell(&CheckReport::of(&file, loaded), arguments.json);
+    }
+    let (config, source) = match loaded.and_then(ConfigSource::checked) {
         Ok(loaded) => loaded,
         Err(refusal) => {
             for line in refusal.lines() {
@@ -159,22 +167,6 @@ fn main() -> ExitCode {
         }
     };
     let file = source.file().clone();
-    if arguments.check {
-        let lists = Lists::default().load(&config.lists).err();
-        let data = LocalSources::default().load(&config.local).err();
-        let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
-        if !problems.is_empty() {
-            for problem in problems {
-                complain(&format!("ringdnsd: {}{problem}", file.place(&problem.key)));
-            }
-            return ExitCode::from(REFUSED);
-        }
-        for warning in preflight::warnings(&config) {
-            tracing::warn!("{warning}");
-        }
-        say(io::stdout(), &format!("{}: accepted", Printable(file.path().display())));
-        return ExitCode::SUCCESS;
-    }
     match daemon::run(config, source, levels) {
         Ok(()) => ExitCode::SUCCESS,
         Err(DaemonError::Lists(problems)) => {
@@ -189,6 +181,21 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is_refusal() { REFUSED } else { FAILED })
         }
     }
+}
+
+/// Prints what --check found.
+fn tell(report: &CheckReport, json: bool) -> ExitCode {
+    if json {
+        say(io::stdout(), &serde_json::to_string(report).unwrap_or_default());
+    } else {
+        for line in report.lines() {
+            complain(&format!("ringdnsd: {}", Printable(line)));
+        }
+        if report.accepted {
+            say(io::stdout(), &format!("{}: accepted", Printable(report.file.display())));
+        }
+    }
+    if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) }
 }
 
 /// Prints the verdict on a question. The log is not set up: what it would say of lists, a running
