@@ -205,3 +205,27 @@ fn check_looks_at_files_folders_ports_and_the_interface_and_changes_nothing() {
     let left = fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(left, 2, "the configuration and the file");
 }
+
+/// Configurations of other servers, imported, are accepted but for files that this machine lacks.
+#[test]
+fn check_accepts_what_is_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("../import/tests/files");
+    let mut seen = 0;
+    for file in fs::read_dir(files).unwrap() {
+        let file = file.unwrap().path();
+        let (name, text) = (file.display().to_string(), fs::read_to_string(&file).unwrap());
+        let format = ringdns_import::Format::detect(&name, &text).expect("the format is known");
+        let imported = ringdns_import::import(format, &text, &name).unwrap();
+        let path = folder.path().join("ringdns.toml");
+        fs::write(&path, imported.toml).unwrap();
+        let output = run(&path, &["--check", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let errors = report["findings"].as_array().unwrap().iter().filter(|one| one["severity"] == "error");
+        for error in errors {
+            assert!(error["reason"].as_str().unwrap().contains("No such file"), "{name}: {error}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 5);
+}
