@@ -27,7 +27,7 @@ use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy,
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
 use ringdns_resolver::Resolver;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::RandomState,
     net::IpAddr,
@@ -319,12 +319,17 @@ impl Reloader {
         reloaded.applied =
             policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
-        let reason = |name: &String| Some((name.clone(), settings::restart_reason(name)?.to_owned()));
-        reloaded.reasons = reloaded.needs_restart.iter().filter_map(reason).collect();
+        reloaded.reasons = reasons(&reloaded.needs_restart);
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
         Ok(reloaded)
     }
+}
+
+/// Returns the reasons why tables need a restart.
+fn reasons(tables: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let reason = |name: &String| Some((name.clone(), settings::restart_reason(name)?.to_owned()));
+    tables.iter().filter_map(reason).collect()
 }
 
 fn json(tables: &toml::Table) -> serde_json::Value {

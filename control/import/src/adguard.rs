@@ -101,16 +101,7 @@ fn dns(dns: &Node, lists: &mut ListOptions, draft: &mut Draft) {
             }
             "allowed_clients" => clients_of(value, "allow", draft),
             "disallowed_clients" => clients_of(value, "deny", draft),
-            "cache_size" if !cache_on || text == "0" => draft.set("cache", "enabled", false, line),
-            "cache_size" => match text.parse::<i64>() {
-                Ok(bytes) => draft.set("cache", "host_bytes", bytes, line),
-                Err(_) => draft.skip(line, key, "it is no number"),
-            },
-            "cache_enabled" => draft.is_default(line),
-            "cache_ttl_min" | "cache_ttl_max" if text == "0" => draft.is_default(line),
-            "cache_ttl_min" => time(draft, "min_ttl", seconds(text), line, key),
-            "cache_ttl_max" => time(draft, "max_ttl", seconds(text), line, key),
-            "cache_optimistic" => draft.set("cache", "serve_stale", truth(text) == Some(true), line),
+            _ if key.starts_with("cache_") => cache(key, text, cache_on, line, draft),
             "enable_dnssec" => draft.set("dnssec", "validate", truth(text) == Some(true), line),
             "blocking_mode" | "blocking_ipv4" | "blocked_response_ttl" => {
                 list_option(key, text, line, lists, draft)
@@ -128,6 +119,22 @@ fn dns(dns: &Node, lists: &mut ListOptions, draft: &mut Draft) {
             }
             _ => draft.skip(line, key, "ringdns has no counterpart"),
         }
+    }
+}
+
+fn cache(key: &str, text: &str, is_on: bool, line: usize, draft: &mut Draft) {
+    match key {
+        "cache_enabled" => draft.is_default(line),
+        "cache_size" if !is_on || text == "0" => draft.set("cache", "enabled", false, line),
+        "cache_size" => match text.parse::<i64>() {
+            Ok(bytes) => draft.set("cache", "host_bytes", bytes, line),
+            Err(_) => draft.skip(line, key, "it is no number"),
+        },
+        "cache_ttl_min" | "cache_ttl_max" if text == "0" => draft.is_default(line),
+        "cache_ttl_min" => time(draft, "min_ttl", seconds(text), line, key),
+        "cache_ttl_max" => time(draft, "max_ttl", seconds(text), line, key),
+        "cache_optimistic" => draft.set("cache", "serve_stale", truth(text) == Some(true), line),
+        _ => draft.skip(line, key, "ringdns has no counterpart"),
     }
 }
 
@@ -235,7 +242,12 @@ fn rewrite(rewrite: &Node, draft: &mut Draft) {
         _ => "CNAME",
     };
     record(draft, domain, rtype, answer, rewrite.line);
-    rewrite.entries().for_each(|(_, line, _)| draft.is_default(line));
+    for (key, line, _) in rewrite.entries() {
+        match key {
+            "domain" | "answer" | "enabled" => draft.is_default(line),
+            _ => draft.skip(line, format!("rewrites.{key}"), "ringdns has no counterpart"),
+        }
+    }
 }
 
 fn safe_search(engines: &Node, draft: &mut Draft) {
@@ -243,8 +255,11 @@ fn safe_search(engines: &Node, draft: &mut Draft) {
     for (key, line, value) in engines.entries() {
         let is_wanted = is_on && value.text().and_then(truth) == Some(true);
         match key {
-            _ if !is_wanted => draft.is_default(line),
             "enabled" => draft.is_default(line),
+            _ if !is_on || value.text().and_then(truth) == Some(false) => draft.is_default(line),
+            "google" | "bing" | "duckduckgo" | "youtube" if !is_wanted => {
+                draft.skip(line, format!("safe_search.{key}"), "it is neither true nor false");
+            }
             "google" => draft.set("safe_search", "google", true, line),
             "bing" => draft.set("safe_search", "bing", true, line),
             "duckduckgo" => draft.set("safe_search", "duckduckgo", true, line),
@@ -265,7 +280,8 @@ fn list(filter: &Node, table: &'static str, options: &ListOptions, draft: &mut D
         let text = value.text().unwrap_or_default();
         match key {
             "url" => draft.put(id, "source", text, line),
-            _ => draft.is_default(line),
+            "name" | "id" | "enabled" => draft.is_default(line),
+            _ => draft.skip(line, format!("filters.{key}"), "ringdns has no counterpart"),
         }
     }
     let is_url = filter.text_of("url").is_some_and(|url| url.contains("://"));
@@ -342,7 +358,8 @@ fn clients(clients: &Node, draft: &mut Draft) {
                 {
                     draft.put(id, "blocklists", Vec::<String>::new(), line);
                 }
-                _ if value.is_empty() || truth(text).is_some() => draft.is_default(line),
+                "use_global_settings" | "use_global_blocked_services" | "uid" => draft.is_default(line),
+                _ if value.is_empty() || truth(text) == Some(false) => draft.is_default(line),
                 "upstreams" => draft.skip(line, "clients.upstreams", "add [[upstream]] tables with groups"),
                 _ => draft.skip(
                     line,

@@ -60,19 +60,24 @@ pub fn read(root: &Node, draft: &mut Draft) {
                     }
                 }
             }
-            "ede" | "fqdnOnly" | "rebindingProtection" => {
-                let is_on = value.get("enable").and_then(Node::text).and_then(truth) == Some(true);
-                match key {
-                    "rebindingProtection" if is_on => draft.set("rebinding", "enabled", true, line),
-                    "fqdnOnly" if is_on => draft.skip(line, key, "ringdns passes single labels on"),
-                    _ => draft.is_default(line),
-                }
-            }
+            "ede" | "fqdnOnly" | "rebindingProtection" => switch(key, value, draft),
             _ if value.is_empty() => draft.is_default(line),
             _ => {
                 let known = NOT_HERE.iter().find(|(name, _)| *name == key);
                 draft.skip(line, key, known.map_or("ringdns has no counterpart", |(_, reason)| reason));
             }
+        }
+    }
+}
+
+/// Maps a feature that is on or off.
+fn switch(feature: &str, node: &Node, draft: &mut Draft) {
+    for (key, line, value) in node.entries() {
+        match (feature, key, value.text().and_then(truth)) {
+            (_, "enable", Some(false)) | ("ede", "enable", _) => draft.is_default(line),
+            ("rebindingProtection", "enable", _) => draft.set("rebinding", "enabled", true, line),
+            ("fqdnOnly", "enable", _) => draft.skip(line, feature, "ringdns passes single labels on"),
+            _ => draft.skip(line, format!("{feature}.{key}"), "ringdns has no counterpart"),
         }
     }
 }
@@ -230,7 +235,33 @@ fn caching(node: &Node, draft: &mut Draft) {
     }
 }
 
+/// Names of the lists of each group of lists, by whether they block.
+type GroupedLists = HashMap<(bool, String), Vec<String>>;
+
 fn blocking(node: &Node, groups: &mut HashMap<String, TableId>, draft: &mut Draft) {
+    let lists = lists(node, draft);
+    client_groups(node, &lists, groups, draft);
+    for (key, line, value) in node.entries() {
+        match key {
+            "denylists" | "blackLists" | "allowlists" | "whiteLists" | "clientGroupsBlock" | "blockType"
+            | "blockTTL" => {
+                draft.is_default(line);
+            }
+            "loading" => {
+                for (key, line, _) in value.entries() {
+                    match key {
+                        "refreshPeriod" => draft.is_default(line),
+                        _ => draft.skip(line, format!("loading.{key}"), "see [lists]"),
+                    }
+                }
+            }
+            _ => draft.skip(line, format!("blocking.{key}"), "ringdns has no counterpart"),
+        }
+    }
+}
+
+/// Maps lists. Returns the names of those of each group of lists.
+fn lists(node: &Node, draft: &mut Draft) -> GroupedLists {
     let (answer, ttl) = (node.text_of("blockType"), node.text_of("blockTTL").and_then(span));
     let answer = answer.map(|answer| match answer {
         "zeroIp" | "zeroIP" => "null",
@@ -238,8 +269,7 @@ fn blocking(node: &Node, groups: &mut HashMap<String, TableId>, draft: &mut Draf
         addresses => addresses.split(',').next().unwrap_or_default().trim(),
     });
     let refresh = node.get("loading").and_then(|node| node.text_of("refreshPeriod")).and_then(span);
-    // Names of the lists of each group of lists.
-    let mut lists: HashMap<(bool, String), Vec<String>> = HashMap::new();
+    let mut lists = GroupedLists::new();
     for (key, table) in [
         ("denylists", "blocklist"),
         ("blackLists", "blocklist"),
@@ -272,6 +302,16 @@ fn blocking(node: &Node, groups: &mut HashMap<String, TableId>, draft: &mut Draf
             }
         }
     }
+    lists
+}
+
+/// Maps the groups of lists that decide for clients.
+fn client_groups(
+    node: &Node,
+    lists: &GroupedLists,
+    groups: &mut HashMap<String, TableId>,
+    draft: &mut Draft,
+) {
     for (clients, line, names) in node.get("clientGroupsBlock").into_iter().flat_map(Node::entries) {
         let id = match group_of(clients, line, groups, draft) {
             Some(name) if name == "default" => {
@@ -292,23 +332,6 @@ fn blocking(node: &Node, groups: &mut HashMap<String, TableId>, draft: &mut Draf
                 .flat_map(|name| lists.get(&(is_block, name.to_owned())).cloned().unwrap_or_default())
                 .collect();
             draft.put(id, key, of, line);
-        }
-    }
-    for (key, line, value) in node.entries() {
-        match key {
-            "denylists" | "blackLists" | "allowlists" | "whiteLists" | "clientGroupsBlock" | "blockType"
-            | "blockTTL" => {
-                draft.is_default(line);
-            }
-            "loading" => {
-                for (key, line, _) in value.entries() {
-                    match key {
-                        "refreshPeriod" => draft.is_default(line),
-                        _ => draft.skip(line, format!("loading.{key}"), "see [lists]"),
-                    }
-                }
-            }
-            _ => draft.skip(line, format!("blocking.{key}"), "ringdns has no counterpart"),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! dnsdist's `dnsdist.yml`.
 
-use crate::{draft::Draft, values::Upstreams, yaml::Node};
+use crate::{
+    draft::{Draft, TableId},
+    values::Upstreams,
+    yaml::Node,
+};
 use std::collections::{BTreeSet, HashMap};
 
 /// Top-level keys that ringdns has no counterpart of.
@@ -110,9 +114,22 @@ fn backend(
     if address.starts_with("https://") && name.is_some() {
         draft.append(id, "bootstrap", host.trim_matches(['[', ']']), backend.line);
     }
+    backend_keys(backend, id, draft);
+}
+
+/// Maps the keys of a backend but for its address.
+fn backend_keys(backend: &Node, id: TableId, draft: &mut Draft) {
     for (key, line, value) in backend.entries() {
         match key {
-            "address" | "protocol" | "pools" | "name" | "id" | "doh" => draft.is_default(line),
+            "address" | "protocol" | "pools" | "name" | "id" => draft.is_default(line),
+            "doh" => {
+                for (key, line, _) in value.entries() {
+                    match key {
+                        "path" => draft.is_default(line),
+                        _ => draft.skip(line, format!("doh.{key}"), "ringdns has no counterpart"),
+                    }
+                }
+            }
             "tls" => {
                 for (key, line, value) in value.entries() {
                     match key {
@@ -269,12 +286,24 @@ fn query_rule(rule: &Node, zones: &mut HashMap<String, Vec<String>>, draft: &mut
     }
 }
 
-/// Notes that all lines of a value have been mapped.
+/// Keys of rules that are mapped.
+const RULE_KEYS: [&str; 10] =
+    ["name", "uuid", "type", "suffixes", "qnames", "qname", "qps", "netmasks", "pool_name", "pool"];
+
+/// Notes the lines of a rule that is mapped, and reports its other keys.
 fn lines(node: &Node, draft: &mut Draft) {
     draft.is_default(node.line);
-    for (_, line, value) in node.entries() {
-        draft.is_default(line);
-        value.elements().into_iter().for_each(|one| draft.is_default(one.line));
-        value.entries().for_each(|(_, line, _)| draft.is_default(line));
+    for (key, line, value) in node.entries() {
+        match key {
+            "selector" | "action" => {
+                draft.is_default(line);
+                lines(value, draft);
+            }
+            _ if RULE_KEYS.contains(&key) => {
+                draft.is_default(line);
+                value.elements().into_iter().for_each(|one| draft.is_default(one.line));
+            }
+            _ => draft.skip(line, format!("query_rules.{key}"), "ringdns has no counterpart"),
+        }
     }
 }

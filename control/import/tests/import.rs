@@ -97,6 +97,48 @@ fn each_line_is_mapped_or_reported() {
     }
 }
 
+/// At any depth, a key that ringdns does not know is reported with its line or that of a key above it.
+#[test]
+fn no_key_of_yaml_is_passed_over() {
+    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
+    let (mut tried, mut passed_over) = (0, Vec::new());
+    for (name, format, text) in &FILES[2..] {
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            // A key with a value that is no list and no table.
+            if !line.contains(": ")
+                || line.trim_start_matches([' ', '-']).starts_with(['\'', '#'])
+                || line.ends_with('|')
+            {
+                continue;
+            }
+            for value in ["5", "true", "odd"] {
+                let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+                changed.insert(at + 1, format!("{}zzz: {value}", " ".repeat(indent(line))));
+                let imported = import(*format, &changed.join("\n"), name).unwrap();
+                let mut above = vec![at + 2];
+                let mut depth = indent(line);
+                for (up, line) in lines[..=at].iter().enumerate().rev() {
+                    if !line.trim().is_empty()
+                        && (indent(line) < depth
+                            || line.trim_start().starts_with('-') && indent(line) == depth)
+                    {
+                        above.push(up + 1);
+                        depth = depth.min(indent(line));
+                    }
+                }
+                let is_told = imported.unmapped.iter().any(|one| above.contains(&one.line));
+                if !is_told {
+                    passed_over.push(format!("{name}:{}: zzz: {value} below {line:?}", at + 2));
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert!(passed_over.is_empty(), "{passed_over:#?}");
+    assert!(tried > 250, "{tried}");
+}
+
 #[test]
 fn unbound_is_mapped() {
     let (imported, table) = imported("unbound.conf");

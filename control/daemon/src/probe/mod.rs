@@ -33,7 +33,7 @@ pub struct CheckReport {
 /// Finding of `ringdnsd --check`.
 #[derive(Debug, Serialize)]
 pub struct CheckFinding {
-    /// What it means for a start.
+    /// Meaning for a start.
     pub severity: CheckSeverity,
     /// Line of the key's value, from 1.
     pub line: Option<usize>,
