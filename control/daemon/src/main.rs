@@ -10,7 +10,7 @@ use ringdns_daemon::{
     error::DaemonError,
     logging::{self, LogFormat, StartedLog},
     panics,
-    probe::CheckReport,
+    probe::{CheckReport, CheckSeverity},
     process,
     reload::{COMMAND_LINE, ConfigSource},
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
@@ -188,8 +188,13 @@ fn tell(report: &CheckReport, json: bool) -> ExitCode {
     if json {
         say(io::stdout(), &serde_json::to_string(report).unwrap_or_default());
     } else {
-        for line in report.lines() {
-            complain(&format!("ringdnsd: {}", Printable(line)));
+        for (severity, line) in report.lines() {
+            let line = format!("ringdnsd: {}", Printable(line));
+            // What this user may not see is no failure.
+            match severity {
+                CheckSeverity::Unchecked => say(io::stdout(), &line),
+                _ => complain(&line),
+            }
         }
         if report.accepted {
             say(io::stdout(), &format!("{}: accepted", Printable(report.file.display())));

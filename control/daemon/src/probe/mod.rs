@@ -68,7 +68,10 @@ impl CheckReport {
         let mut placed: Vec<(CheckSeverity, PlacedProblem)> = match loaded {
             Ok((mut config, source)) => {
                 let placed = |(severity, problem): Finding| {
-                    let place = source.file().place_of(&problem.key);
+                    let place = match problem.key.as_str() {
+                        "" => FilePlace(None),
+                        key => source.file().place_of(key),
+                    };
                     (severity, PlacedProblem { place, problem })
                 };
                 check(&mut config).into_iter().map(placed).collect()
@@ -82,6 +85,7 @@ impl CheckReport {
             }
         };
         placed.sort_by_key(|(severity, problem)| (*severity, problem.place));
+        placed.dedup();
         CheckReport {
             file: file.to_owned(),
             accepted: placed.iter().all(|(severity, _)| *severity != CheckSeverity::Error),
@@ -93,14 +97,14 @@ impl CheckReport {
     }
 
     /// Returns the findings, one a line.
-    pub fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<(CheckSeverity, String)> {
         let line = |finding: &CheckFinding| {
-            let severity = match finding.severity {
+            let word = match finding.severity {
                 CheckSeverity::Error => "",
                 CheckSeverity::Warning => "warning: ",
                 CheckSeverity::Unchecked => "not checked: ",
             };
-            format!("{severity}{}{finding}", self.file.display())
+            (finding.severity, format!("{word}{}{finding}", self.file.display()))
         };
         self.findings.iter().map(line).collect()
     }

@@ -37,6 +37,8 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut wanted: Vec<(String, &str, SocketAddr)> = listen
         .flat_map(|(i, address)| ["UDP", "TCP"].map(|of| (format!("server.listen[{i}]"), of, *address)))
         .collect();
+    // The kernel chooses a free port in place of port 0.
+    wanted.retain(|(_, _, address)| address.port() != 0);
     wanted.extend(config.control.http.map(|address| ("control.http".to_owned(), "TCP", address)));
     let mut findings = Vec::new();
     match sockets() {
