@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use ringdns_common::printable::Printable;
 use ringdns_config::{
     Config, ConfigError, Problem,
-    error::{FileLine, PlacedProblem},
+    error::{FilePlace, PlacedProblem},
 };
 use ringdns_daemon::{lists::Groups, policy, preflight, workers};
 use ringdns_dataplane::clock::Clock;
@@ -27,8 +27,8 @@ fn check_refusal(text: &str, error: &ConfigError) {
     assert!(!problems.is_empty());
     for PlacedProblem { place, problem } in problems {
         check_problem(problem);
-        let FileLine(Some(line)) = place else { panic!("{problem} has no line") };
-        assert!((1..=text.split('\n').count()).contains(line), "line {line}");
+        let FilePlace(Some(place)) = place else { panic!("{problem} has no line") };
+        assert!((1..=text.split('\n').count()).contains(&place.line), "{place:?}");
     }
 }
 

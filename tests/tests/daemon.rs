@@ -236,7 +236,7 @@ fn a_refused_configuration_exits_2_and_says_where() {
     for check in [&["--check"][..], &[]] {
         let (code, message) = exit_of(folder.path(), &format!("{good}htp = \"x\"\n"), check);
         assert_eq!(code, Some(2), "{message}");
-        assert!(message.contains(&format!("ringdns.toml:{line}: control.htp: unknown key")), "{message}");
+        assert!(message.contains(&format!("ringdns.toml:{line}:7: control.htp: unknown key")), "{message}");
     }
     let (code, message) = exit_of(folder.path(), &good, &["--check"]);
     assert_eq!(code, Some(0), "{message}");

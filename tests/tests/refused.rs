@@ -42,13 +42,13 @@ fn a_wrong_configuration_is_refused_with_key_reason_and_remedy() {
         (
             wrong(&|it| it.server += "\ninterfaces = \"vs\""),
             [
-                "ringdns.toml:6: server.interfaces: unknown key \"interfaces\" in [server]",
+                "ringdns.toml:6:14: server.interfaces: unknown key \"interfaces\" in [server]",
                 "mean \"interface\"?",
             ],
         ),
         (
             wrong(&|it| it.interface = Some("no-such0".into())),
-            ["ringdns.toml:3: server.interface: no network interface is called \"no-such0\"", "`ip link`"],
+            ["ringdns.toml:3:13: server.interface: no network interface is called \"no-such0\"", "`ip link`"],
         ),
         (
             wrong(&|it| it.listen = many.clone()),

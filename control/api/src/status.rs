@@ -2,7 +2,7 @@
 
 use crate::{policy::ListDifference, problem::Problem};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Status of a running ringdnsd.
 #[derive(Debug, Serialize, Deserialize)]
@@ -181,6 +181,9 @@ pub struct Reloaded {
     pub applied: BTreeSet<String>,
     /// Changed tables that take effect only at a restart.
     pub needs_restart: BTreeSet<String>,
+    /// Reasons why they do, by table.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reasons: BTreeMap<String, String>,
     /// Changes of the rules of lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lists: Vec<ListDifference>,

@@ -45,10 +45,10 @@ impl ConfigError {
         ConfigError::Refused { path: path.to_owned(), problems }
     }
 
-    /// Removes the lines of the problems, for a text that its author has not seen.
+    /// Removes the places of the problems, for a text that its author has not seen.
     pub fn without_lines(mut self) -> Self {
         if let ConfigError::Refused { problems, .. } = &mut self {
-            problems.iter_mut().for_each(|problem| problem.place = FileLine(None));
+            problems.iter_mut().for_each(|problem| problem.place = FilePlace(None));
         }
         self
     }
@@ -67,11 +67,11 @@ impl ConfigError {
     }
 }
 
-/// Problem and its line.
+/// Problem and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedProblem {
-    /// Line in the file.
-    pub place: FileLine,
+    /// Place in the file.
+    pub place: FilePlace,
     /// Key, reason and remedy.
     pub problem: Problem,
 }
@@ -105,30 +105,39 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// A line of the file, displayed as `:7: `, or as `: ` if unknown.
+/// A place in the file, displayed as `:7:12: `, or as `: ` if unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileLine(pub Option<usize>);
+pub struct FilePlace(pub Option<TextPlace>);
 
-impl fmt::Display for FileLine {
+/// Line and column of a text, both from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TextPlace {
+    /// Line.
+    pub line: usize,
+    /// Column, in characters.
+    pub column: usize,
+}
+
+impl fmt::Display for FilePlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Some(line) => write!(f, ":{line}: "),
+            Some(TextPlace { line, column }) => write!(f, ":{line}:{column}: "),
             None => f.write_str(": "),
         }
     }
 }
 
-/// Returns the line of `key`'s value in `text`; of its table, if the key is absent; the last one, if
-/// the table is absent too.
-pub fn place_of(text: &str, key: &str) -> FileLine {
-    let Ok(root) = DeTable::parse(text) else { return FileLine(None) };
+/// Returns the place of `key`'s value in `text`; of its table, if the key is absent; the end of the
+/// file, if the table is absent too.
+pub fn place_of(text: &str, key: &str) -> FilePlace {
+    let Ok(root) = DeTable::parse(text) else { return FilePlace(None) };
     let mut found = None;
     walk(root.get_ref(), "", &mut |path, span, _| {
         if key == path || key.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '['])) {
             found = Some(span.start);
         }
     });
-    FileLine(Some(found.map_or_else(|| text.lines().count().max(1), |at| line(text, at))))
+    FilePlace(Some(text_place(text, found.unwrap_or_else(|| text.strip_suffix('\n').unwrap_or(text).len()))))
 }
 
 /// Returns the path of the innermost key whose value or name covers `span`, and the value.
@@ -168,7 +177,10 @@ fn walk_value<'a>(value: &Spanned<DeValue<'a>>, path: &str, visit: &mut Visit<'_
     }
 }
 
-/// Returns the line, from 1, that byte `at` is on.
-pub(crate) fn line(text: &str, at: usize) -> usize {
-    text.as_bytes().iter().take(at).filter(|b| **b == b'\n').count() + 1
+/// Returns the place of byte `at`.
+pub(crate) fn text_place(text: &str, at: usize) -> TextPlace {
+    let before = text.get(..at).unwrap_or(text);
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let column = before[start..].chars().count() + 1;
+    TextPlace { line: before.bytes().filter(|byte| *byte == b'\n').count() + 1, column }
 }

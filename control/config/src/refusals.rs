@@ -18,7 +18,7 @@ use toml::{
 };
 
 /// Values that replace refused ones of keys that others depend on, as TOML.
-const STAND_INS: [(&str, &str); 10] = [
+const STAND_INS: [(&str, &str); 11] = [
     ("server.listen", "[\"192.0.2.1:1\"]"),
     ("server.interface", "\"eth0\""),
     ("control.http", "\"127.0.0.1:1\""),
@@ -26,6 +26,7 @@ const STAND_INS: [(&str, &str); 10] = [
     ("query_log.enabled", "true"),
     ("query_log.privacy", "\"hash\""),
     ("query_log.spool_dir", "\"/\""),
+    ("rate_limit.per_second", "1000"),
     ("redis.url", "\"rediss://192.0.2.1\""),
     ("redis.master", "\"master\""),
     ("redis.sentinel", "[\"redis://192.0.2.1\"]"),
@@ -43,7 +44,10 @@ pub fn check(text: &str) -> Result<Config, Vec<PlacedProblem>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // Behind a syntax error, keys may be read as those of another table.
-        return Err(sorted(errors.iter().map(|error| wording::syntax(text, error)).collect()));
+        let mut problems = sorted(errors.iter().map(|error| wording::syntax(text, error)).collect());
+        // What follows on a line is no problem of its own.
+        problems.dedup_by_key(|problem| problem.place.0.map(|place| place.line));
+        return Err(problems);
     }
     let mut draft = Draft { root, removed: HashMap::new(), refused: HashMap::new() };
     let mut problems = Vec::new();
@@ -57,7 +61,7 @@ pub fn check(text: &str) -> Result<Config, Vec<PlacedProblem>> {
         let times = draft.refused.entry(key.clone()).or_default();
         *times += 1;
         let times = *times;
-        if times == 1 && !draft.has_refused_above(&key) {
+        if times == 1 && !draft.has_refused_above(&key) && !draft.has_refused_below(&key) {
             let place = error::place_of(text, &key);
             problems.push(PlacedProblem { place, problem: Problem { key, ..problem.clone() } });
         }
@@ -116,6 +120,14 @@ impl<'a> Draft<'a> {
             key.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with(['.', '[']))
         };
         self.refused.keys().any(is_above)
+    }
+
+    /// Whether a value in this list, or in this element of a list, was refused: that it is absent now is
+    /// no problem of its own.
+    fn has_refused_below(&self, key: &str) -> bool {
+        let is_below =
+            |below: &String| below.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
+        key.contains('[') && self.refused.keys().any(is_below)
     }
 
     /// Takes a value that was refused for the nth time out of the file, or replaces it; the second

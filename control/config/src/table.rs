@@ -21,6 +21,8 @@ pub struct KeyDoc {
     pub kind: &'static str,
     /// Words that the value is one of; empty: it may be any value of its kind.
     pub words: &'static [&'static str],
+    /// Largest number that the key's type holds, of each element of a list.
+    pub max: Option<u64>,
     /// Value that an absent key has; `None` if it has none.
     pub default: Option<String>,
     /// Documentation of the key.
@@ -68,6 +70,7 @@ macro_rules! table {
                         name: stringify!($key).trim_start_matches("r#"),
                         kind: <$type as $crate::values::KeyValue>::KIND,
                         words: <$type as $crate::values::KeyValue>::WORDS,
+                        max: <$type as $crate::values::KeyValue>::MAX,
                         default: $crate::values::KeyValue::written(&default.$key),
                         doc: &[$($key_doc),*],
                     },)*],

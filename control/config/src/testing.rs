@@ -23,9 +23,13 @@ pub fn refused(head: &str, cases: &[[&str; 5]]) {
     for [lines, line, key, reason, remedy] in cases {
         let text = format!("{head}{lines}\n");
         let problems = parse(&text).expect_err(&text).lines();
-        let place = format!("ringdns.toml:{line}: {key}");
-        let message = problems.iter().find(|message| message.starts_with(&place));
-        let Some(message) = message else { panic!("none of {problems:#?} starts with {place:?}") };
+        let is_here = |message: &&String| {
+            let rest = message.strip_prefix("ringdns.toml:").and_then(|rest| rest.strip_prefix(line));
+            let rest = rest.and_then(|rest| rest.strip_prefix(':')?.split_once(": "));
+            rest.is_some_and(|(_, rest)| rest.starts_with(key))
+        };
+        let message = problems.iter().find(is_here);
+        let Some(message) = message else { panic!("none of {problems:#?} is about line {line} and {key}") };
         for part in [reason, remedy] {
             assert!(message.contains(part), "{message:?} should contain {part:?}");
         }

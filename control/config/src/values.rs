@@ -9,14 +9,17 @@ pub trait KeyValue {
     const KIND: &'static str;
     /// Words that the value is one of; empty: it may be any value of its kind.
     const WORDS: &'static [&'static str] = &[];
+    /// Largest number that the type holds; `None`: it is no number, or the type has no bound of its own.
+    const MAX: Option<u64> = None;
     /// Returns this value as written in the file.
     fn written(&self) -> Option<String>;
 }
 
 macro_rules! values {
-    ($($type:ty: $kind:literal, $value:ident => $written:expr;)*) => {
+    ($($type:ty: $kind:literal $(to $max:expr)?, $value:ident => $written:expr;)*) => {
         $(impl KeyValue for $type {
             const KIND: &'static str = $kind;
+            $(const MAX: Option<u64> = Some($max as u64);)?
             fn written(&self) -> Option<String> {
                 let $value = self;
                 Some($written)
@@ -27,15 +30,15 @@ macro_rules! values {
 
 values! {
     bool: "boolean", value => value.to_string();
-    u16: "integer", value => value.to_string();
-    u32: "integer", value => value.to_string();
+    u16: "integer" to u16::MAX, value => value.to_string();
+    u32: "integer" to u32::MAX, value => value.to_string();
     usize: "integer", value => value.to_string();
     Bytes: "bytes", value => format!("\"{value}\"");
     TimeSpan: "duration", value => format!("\"{value}\"");
     String: "string", value => format!("\"{value}\"");
     Vec<String>: "list of strings", value => format!("{value:?}");
-    Vec<u32>: "list of integers", value => format!("{value:?}");
-    Vec<u16>: "list of integers", value => format!("{value:?}");
+    Vec<u32>: "list of integers" to u32::MAX, value => format!("{value:?}");
+    Vec<u16>: "list of integers" to u16::MAX, value => format!("{value:?}");
 }
 
 /// Size that ringdnsd may lower to what fits, unless the file gives it.
@@ -70,6 +73,7 @@ impl KeyValue for AdjustableBytes {
 impl<T: KeyValue> KeyValue for Option<T> {
     const KIND: &'static str = T::KIND;
     const WORDS: &'static [&'static str] = T::WORDS;
+    const MAX: Option<u64> = T::MAX;
     fn written(&self) -> Option<String> {
         self.as_ref().and_then(KeyValue::written)
     }

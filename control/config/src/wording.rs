@@ -1,7 +1,7 @@
 //! Words for the errors of serde and of the TOML parser: what was expected, and what was found.
 
 use crate::{
-    error::{self, FileLine, PlacedProblem, Problem},
+    error::{self, FilePlace, PlacedProblem, Problem},
     table::TableDoc,
     tables::RawConfig,
 };
@@ -17,13 +17,13 @@ const REPEATED: &str = "a table that is repeated, [[…]]";
 pub fn syntax(text: &str, error: &Error) -> PlacedProblem {
     let start = error.span().map_or(0, |span| span.start);
     let reason = error.message().trim_end_matches('.').replace('\n', ", ");
-    let line = error::line(text, start);
-    let written = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let place = error::text_place(text, start);
+    let written = text.lines().nth(place.line - 1).unwrap_or_default().trim();
     // The rest of a line may hold a password.
     let found = written.split('=').next().unwrap_or_default().trim_end();
     let reason = if found.is_empty() { reason } else { format!("{reason}, found at `{found}`") };
     let remedy = "Correct the TOML syntax, such as key = \"text\", key = 5, key = [\"a\", \"b\"] or [table]";
-    PlacedProblem { place: FileLine(Some(line)), problem: Problem::new("", reason, remedy) }
+    PlacedProblem { place: FilePlace(Some(place)), problem: Problem::new("", reason, remedy) }
 }
 
 /// Returns the problem of a value that serde refuses in `root`.
@@ -61,6 +61,8 @@ pub fn value(root: &DeTable<'_>, error: &Error) -> Problem {
 
 /// Returns the problem of a key that its table does not have; `keys` are those that it has.
 fn unknown_key(path: &str, name: &str, keys: &[&str]) -> Problem {
+    // The key of a table that is repeated covers its first element.
+    let path = if path.ends_with(']') { path.rsplit_once('[').map_or(path, |(list, _)| list) } else { path };
     let table = path.strip_suffix(name).unwrap_or(path).trim_end_matches('.');
     let tables = RawConfig::tables();
     if table.is_empty() {

@@ -17,7 +17,12 @@ fn refused(text: &str, expected: &[&[&str]]) {
     let problems = problems(text);
     assert_eq!(problems.len(), expected.len(), "{text}\n{problems:#?}");
     for (problem, parts) in problems.iter().zip(expected) {
-        assert!(problem.starts_with(&format!("ringdns.toml:{}", parts[0])), "{text}\n{problem}\n{parts:?}");
+        let (place, rest) = problem.split_once(": ").unwrap();
+        let (place, column) = place.rsplit_once(':').unwrap();
+        assert!(column.parse::<usize>().is_ok_and(|column| column > 0), "{problem}");
+        let without_column = format!("{place}: {rest}");
+        let start = format!("ringdns.toml:{}", parts[0]);
+        assert!(without_column.starts_with(&start), "{text}\n{problem}\n{parts:?}");
         parts[1..].iter().for_each(|part| assert!(problem.contains(part), "{text}\n{problem}\n{part:?}"));
     }
 }
@@ -131,6 +136,20 @@ fn single_problems_name_line_key_expected_and_found() {
             &["5: upstream[0].zones[1]: ", "expected a string", "found the number 5"],
         ],
     );
+}
+
+#[test]
+fn the_column_is_that_of_the_value() {
+    for (lines, place) in [
+        ("[cache]\nmax_ttl =   5", ":6:13: cache.max_ttl: "),
+        ("[cache]\n\"ä\" = 5", ":6:7: cache.ä: "),
+        ("zones = [\"aä\", 5]\n[[upstream]]\naddress = \"192.0.2.2\"", ":5:10: upstream[0].zones[0]: "),
+        ("[cache]\n  max_ttl = = 5", ":6:13: "),
+        ("[tcp]\nconnections = { a = 1 }", ":6:15: tcp.connections: "),
+    ] {
+        let problems = problems(&format!("{HEAD}{lines}\n"));
+        assert!(problems[0].starts_with(&format!("ringdns.toml{place}")), "{problems:?} {place}");
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod config;
 mod explain;
 mod export;
 mod monitor;
@@ -106,6 +107,9 @@ enum Command {
     /// Say what would become of a query: access, policy, the caches of workers and host, and the upstreams
     /// that would be asked. Nothing is asked, and nothing changes.
     Explain(explain::Explain),
+    /// Show the configuration in effect, compare it with a file, import that of another server.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Show or purge entries of the host cache.
     #[command(subcommand)]
     Cache(CacheCommand),
@@ -390,6 +394,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
             print_as(json, &body, show_sweeps)
         }
+        Command::Config(command) => command.run(&ringdnsd, json).await,
         Command::Cache(CacheCommand::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
             let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
@@ -451,6 +456,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::WriteShare { folder } => {
             ringdns_manual::write(&Arguments::command(), Section::Users, &folder)
+                .map_err(anyhow::Error::from)
+                .and_then(|()| config::write_schema(&folder))
                 .with_context(|| format!("cannot write into {}", folder.display()))
         }
     }

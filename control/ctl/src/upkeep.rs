@@ -60,7 +60,7 @@ pub async fn purge(
 /// Reloads the configuration.
 pub async fn reload(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
     let body = ringdnsd.ask(Method::POST, "/reload").await?;
-    print_as(json, &body, |Reloaded { applied, needs_restart, lists }, out| {
+    print_as(json, &body, |Reloaded { applied, needs_restart, reasons, lists }, out| {
         if applied.is_empty() && needs_restart.is_empty() {
             return writeln!(out, "nothing has changed");
         }
@@ -68,7 +68,8 @@ pub async fn reload(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
             writeln!(out, "[{table}] is in effect")?;
         }
         for table in needs_restart {
-            writeln!(out, "[{table}] has changed; restart ringdnsd to apply it")?;
+            let reason = reasons.get(&table).map(|reason| format!(": {reason}")).unwrap_or_default();
+            writeln!(out, "[{table}] has changed; restart ringdnsd to apply it{reason}")?;
         }
         for ListDifference { name, changes } in lists {
             writeln!(out, "{name}: +{} -{} rules", changes.added, changes.removed)?;

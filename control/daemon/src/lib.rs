@@ -35,6 +35,7 @@ pub mod panics;
 pub mod parts;
 pub mod policy;
 pub mod preflight;
+pub mod probe;
 pub mod problems;
 pub mod process;
 pub mod reload;

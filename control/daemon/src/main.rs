@@ -4,15 +4,15 @@
 
 use clap::{Args, CommandFactory, Parser};
 use ringdns_common::printable::Printable;
-use ringdns_config::{Config, manual, reference};
+use ringdns_config::{Config, ConfigError, manual, reference};
 use ringdns_daemon::{
     daemon,
     error::DaemonError,
-    lists::Lists,
-    local::LocalSources,
     logging::{self, LogFormat, LogLevels, PendingLog},
-    panics, preflight, process,
-    reload::{ConfigSource, FileText},
+    panics,
+    probe::{CheckReport, CheckSeverity},
+    process,
+    reload::{COMMAND_LINE, ConfigSource},
     sandbox::{self, Sandbox},
     verdict::{self, OfflineError, TestedClient, TestedQuestion},
 };
@@ -33,9 +33,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// A DNS cache at the speed of the link.
 ///
 /// Exit status: 0 after a request to stop, or with --check if the configuration is accepted; 1
-/// after a failure at run time; 2 if the configuration is refused, because it is invalid or because
-/// this machine lacks what it requires (a port in use, a missing capability). When it is refused,
-/// nothing has been attached.
+/// after a failure at run time; 2 if the configuration is invalid; 3 if this machine lacks what it
+/// requires (a port in use, a missing capability, a list that cannot be read), so that a later start
+/// may succeed. With 2 and 3, nothing has been attached.
 #[derive(Parser)]
 #[command(name = "ringdnsd", version, max_term_width = 80)]
 struct DaemonArguments {
@@ -44,9 +44,14 @@ struct DaemonArguments {
     config: PathBuf,
     #[command(flatten)]
     without_file: WithoutFile,
-    /// Only check whether the configuration would be accepted. A running ringdnsd is not disturbed.
+    /// Only check whether ringdnsd would start with the configuration on this machine, as this user:
+    /// keys, files, folders, ports, interface. Says all problems at once, and what this user may not see.
+    /// Changes nothing; a running ringdnsd is not disturbed.
     #[arg(long)]
     check: bool,
+    /// Print what --check finds as JSON.
+    #[arg(long, requires = "check")]
+    json: bool,
     /// Format of the log. To systemd's journal, lines have its priority in front and no time.
     #[arg(long, value_enum, default_value_t)]
     log_format: LogFormat,
@@ -115,7 +120,10 @@ struct Tested {
 }
 
 const FAILED: u8 = 1;
+/// The configuration is invalid: another start does not help (`RestartPreventExitStatus=` of the unit).
 const REFUSED: u8 = 2;
+/// This machine lacks what the configuration requires, and may have it later.
+const UNFIT: u8 = 3;
 
 fn main() -> ExitCode {
     let arguments = DaemonArguments::parse();
@@ -139,23 +147,28 @@ fn main() -> ExitCode {
     let signals = process::keep_signals();
     panics::watch();
     let (log, levels) = PendingLog::to_stderr(arguments.log_format);
-    let loaded = match arguments.without_file.text() {
-        Some(text) => ConfigSource::of_command_line(&text),
-        None => ConfigSource::load_checked(&path),
+    let (file, loaded) = match arguments.without_file.text() {
+        Some(text) => (PathBuf::from(COMMAND_LINE), ConfigSource::of_command_line(&text)),
+        None => (path.clone(), ConfigSource::load(&path)),
     };
-    let (config, source) = match loaded {
+    // What is right in itself may be too much for this machine, now.
+    let status = if loaded.is_ok() { UNFIT } else { REFUSED };
+    if arguments.check {
+        let report = CheckReport::of(&file, loaded);
+        tell(&report, arguments.json);
+        return if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(status) };
+    }
+    let (config, source) = match loaded.and_then(ConfigSource::checked) {
         Ok(loaded) => loaded,
         Err(refusal) => {
             // Warnings may wait.
             let _log = log.start();
-            for line in refusal.lines() {
-                complain(&format!("ringdnsd: {}", Printable(line)));
-            }
-            return ExitCode::from(REFUSED);
+            complain_of(&refusal);
+            return ExitCode::from(status);
         }
     };
     // Threads that run already would not have the limits, so none does: not even that of the log.
-    let sandbox = match config.sandbox.enabled && !arguments.check {
+    let sandbox = match config.sandbox.enabled {
         true => sandbox::enter(&config, &path).map(Some),
         false => Ok(None),
     };
@@ -167,9 +180,6 @@ fn main() -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    if arguments.check {
-        return check(&config, source.file());
-    }
     match sandbox {
         Ok(sandbox) => run(config, source, levels, sandbox),
         Err(error) => {
@@ -177,24 +187,6 @@ fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
     }
-}
-
-/// Prints whether a configuration, which this machine would accept, is accepted with its files.
-fn check(config: &Config, file: &FileText) -> ExitCode {
-    let lists = Lists::default().load(&config.lists).err();
-    let data = LocalSources::default().load(&config.local).err();
-    let problems: Vec<_> = lists.into_iter().chain(data).flatten().collect();
-    if !problems.is_empty() {
-        for problem in problems {
-            complain(&format!("ringdnsd: {}{problem}", file.place(&problem.key)));
-        }
-        return ExitCode::from(REFUSED);
-    }
-    for warning in preflight::warnings(config) {
-        tracing::warn!("{warning}");
-    }
-    say(io::stdout(), &format!("{}: accepted", Printable(file.path().display())));
-    ExitCode::SUCCESS
 }
 
 /// Runs until the end of the service.
@@ -209,12 +201,31 @@ fn run(config: Config, source: ConfigSource, levels: LogLevels, sandbox: Option<
             for problem in problems {
                 tracing::error!("{}{problem}", file.place(&problem.key));
             }
-            ExitCode::from(REFUSED)
+            ExitCode::from(UNFIT)
         }
         Err(error) => {
             let place = error.key().map(|key| file.place(key)).unwrap_or_default();
             tracing::error!("{place}{error}");
-            ExitCode::from(if error.is_refusal() { REFUSED } else { FAILED })
+            ExitCode::from(if error.is_refusal() { UNFIT } else { FAILED })
+        }
+    }
+}
+
+/// Prints what --check found.
+fn tell(report: &CheckReport, json: bool) {
+    if json {
+        say(io::stdout(), &serde_json::to_string(report).unwrap_or_default());
+    } else {
+        for (severity, line) in report.lines() {
+            let line = format!("ringdnsd: {}", Printable(line));
+            // What this user may not see is no failure.
+            match severity {
+                CheckSeverity::Unchecked => say(io::stdout(), &line),
+                _ => complain(&line),
+            }
+        }
+        if report.accepted {
+            say(io::stdout(), &format!("{}: accepted", Printable(report.file.display())));
         }
     }
 }
@@ -225,9 +236,7 @@ fn test_policy(path: &Path, name: &str, tested: Tested) -> ExitCode {
     let (config, source) = match ConfigSource::load(path) {
         Ok(loaded) => loaded,
         Err(refusal) => {
-            for line in refusal.lines() {
-                complain(&format!("ringdnsd: {}", Printable(line)));
-            }
+            complain_of(&refusal);
             return ExitCode::from(REFUSED);
         }
     };
@@ -251,6 +260,13 @@ fn test_policy(path: &Path, name: &str, tested: Tested) -> ExitCode {
             complain(&format!("ringdnsd: {}", Printable(error)));
             ExitCode::from(REFUSED)
         }
+    }
+}
+
+/// Writes why a configuration is refused to standard error.
+fn complain_of(refusal: &ConfigError) {
+    for line in refusal.lines() {
+        complain(&format!("ringdnsd: {}", Printable(line)));
     }
 }
 

@@ -238,16 +238,19 @@ fn control_socket(path: &Path) -> Result<(), Problem> {
     if fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket()) {
         return refused("this file exists and is no socket".into());
     }
-    let folders = path
-        .ancestors()
-        .skip(1)
-        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    let Some(folder) = folders.into_iter().find(|folder| fs::metadata(folder).is_ok()) else { return Ok(()) };
-    match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-        _ if !folder.is_dir() => refused(format!("{} is no folder", folder.display())),
-        Err(error) => refused(format!("{} cannot be written to: {error}", folder.display())),
-        Ok(()) => Ok(()),
+    path.parent().map_or(Ok(()), writable).or_else(refused)
+}
+
+/// Returns the reason why files cannot be created in a folder, or the folder cannot be made.
+pub fn writable(folder: &Path) -> Result<(), String> {
+    let above =
+        folder.ancestors().map(|path| if path.as_os_str().is_empty() { Path::new(".") } else { path });
+    let Some(found) = above.into_iter().find(|folder| fs::metadata(folder).is_ok()) else { return Ok(()) };
+    if !found.is_dir() {
+        return Err(format!("{} is no folder", found.display()));
     }
+    rustix::fs::access(found, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("{} cannot be written to: {error}", found.display()))
 }
 
 #[cfg(test)]

@@ -5,35 +5,37 @@
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
+mod tables;
+
 use crate::{
     access::AccessGate,
     bans::Bans,
     listen::Listener,
-    lists::{self, ListKeeper},
+    lists::ListKeeper,
     local::{self, LocalSources},
     policy, preflight,
     sandbox::Folders,
 };
 use parking_lot::Mutex;
-use ringdns_api::{Reloaded, RulePlace};
+use ringdns_api::{ConfigDifference, ConfigView, Reloaded, RulePlace};
 use ringdns_common::{fault::Fault, units::counted};
 use ringdns_config::{
     Config, ConfigError,
-    error::{FileLine, place_of},
+    error::{FilePlace, place_of},
+    settings,
 };
 use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
 use ringdns_resolver::Resolver;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
-    hash::{BuildHasher, Hasher, RandomState},
-    io::{self, Read},
+    hash::RandomState,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use toml::{Table, Value};
+use tables::Tables;
 
 /// Tables that make up the policy for queries.
 const POLICY: [&str; 4] = ["access", "cookies", "client_group", "rate_limit"];
@@ -48,13 +50,6 @@ const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 
 /// Tables of lists.
 const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
-
-/// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
-/// compare their contents.
-const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
-
-/// Keys of files that ringdnsd writes itself, in tables whose other files matter.
-const WRITTEN: [&str; 2] = ["managed_anchor_file", "overrides_file"];
 
 /// Reloader of the configuration.
 pub struct Reloader {
@@ -207,6 +202,41 @@ impl Reloader {
         self.waiting.lock().clone()
     }
 
+    /// Returns the configuration in effect, without secrets.
+    pub fn view(&self) -> ConfigView {
+        let written = settings::masked(self.running.lock().tables.written());
+        let file = self.is_file.then(|| self.path.display().to_string());
+        ConfigView { file, effective: json(&settings::with_defaults(&written)), written: json(&written) }
+    }
+
+    /// Compares the configuration in effect with the file. Reads other files too and may take a while, so
+    /// it must not run in an async task.
+    pub fn compare(&self) -> Result<Vec<ConfigDifference>, ConfigError> {
+        let running = self.running.lock();
+        if !self.is_file {
+            return Err(ConfigError::NoFile);
+        }
+        let text = read(&self.path)?;
+        Config::parse(&text, &self.path)?;
+        let tables = Tables::of(&text, &running.tables.hasher);
+        let changed = settings::differences(running.tables.written(), tables.written());
+        let differences = changed.into_iter().map(|change| ConfigDifference {
+            restart: settings::restart_reason(change.table()).map(Into::into),
+            key: change.key,
+            running: change.before,
+            file: change.after,
+        });
+        let mut differences: Vec<_> = differences.collect();
+        for name in tables.differences(&running.tables) {
+            let is_of = |one: &ConfigDifference| one.key.split(['.', '[']).next() == Some(&name);
+            if !differences.iter().any(is_of) {
+                let restart = settings::restart_reason(&name).map(Into::into);
+                differences.push(ConfigDifference { key: name, running: None, file: None, restart });
+            }
+        }
+        Ok(differences)
+    }
+
     /// Reads the file and applies it. Reads other files too and may take a while, so it must not
     /// run in an async task.
     pub fn reload(&self) -> Result<Reloaded, ConfigError> {
@@ -301,10 +331,21 @@ impl Reloader {
         reloaded.applied =
             policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
+        reloaded.reasons = reasons(&reloaded.needs_restart);
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
         Ok(reloaded)
     }
+}
+
+/// Returns the reasons why tables need a restart.
+fn reasons(tables: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let reason = |name: &String| Some((name.clone(), settings::restart_reason(name)?.to_owned()));
+    tables.iter().filter_map(reason).collect()
+}
+
+fn json(tables: &toml::Table) -> serde_json::Value {
+    serde_json::to_value(tables).unwrap_or_default()
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -326,7 +367,7 @@ pub struct FileText {
 }
 
 /// Name of a configuration without a file in messages.
-const COMMAND_LINE: &str = "command line";
+pub const COMMAND_LINE: &str = "command line";
 
 impl FileText {
     /// Returns the name of the file, or of what has its place.
@@ -334,10 +375,14 @@ impl FileText {
         &self.path
     }
 
-    /// Returns the path and the line of a key, as messages begin.
+    /// Returns the place of a key.
+    pub fn place_of(&self, key: &str) -> FilePlace {
+        self.text.as_ref().map_or(FilePlace(None), |text| place_of(text, key))
+    }
+
+    /// Returns the path and the place of a key, as messages begin.
     pub fn place(&self, key: &str) -> String {
-        let line = self.text.as_ref().map_or(FileLine(None), |text| place_of(text, key));
-        format!("{}{line}", self.path.display())
+        format!("{}{}", self.path.display(), self.place_of(key))
     }
 }
 
@@ -347,26 +392,24 @@ impl ConfigSource {
         Self::parse(&read(path)?, path)
     }
 
-    /// Loads the configuration from a file, and checks it against this machine.
-    pub fn load_checked(path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
-        Self::checked(&read(path)?, path)
-    }
-
-    /// Takes the configuration of a command line, and checks it against this machine.
+    /// Takes the configuration of a command line.
     pub fn of_command_line(text: &str) -> Result<(Config, ConfigSource), ConfigError> {
-        let checked = Self::checked(text, Path::new(COMMAND_LINE)).map_err(ConfigError::without_lines);
-        let (config, mut source) = checked?;
+        let parsed = Self::parse(text, Path::new(COMMAND_LINE)).map_err(ConfigError::without_lines);
+        let (config, mut source) = parsed?;
         source.origin.text = None;
         Ok((config, source))
     }
 
-    fn checked(text: &str, path: &Path) -> Result<(Config, ConfigSource), ConfigError> {
-        let (mut config, source) = Self::parse(text, path)?;
+    /// Checks a configuration against this machine.
+    pub fn checked(
+        (mut config, source): (Config, ConfigSource),
+    ) -> Result<(Config, ConfigSource), ConfigError> {
         let problems = preflight::check(&mut config);
-        if problems.is_empty() {
-            Ok((config, source))
-        } else {
-            Err(ConfigError::refused(path, text, problems))
+        let FileText { path, text } = source.file();
+        match text {
+            _ if problems.is_empty() => Ok((config, source)),
+            Some(text) => Err(ConfigError::refused(path, text, problems)),
+            None => Err(ConfigError::refused(path, "", problems).without_lines()),
         }
     }
 
@@ -383,102 +426,21 @@ impl ConfigSource {
     }
 }
 
-/// Tables of a configuration as written, with hashes of the files that they name, where their
-/// contents matter.
-#[derive(Default)]
-struct Tables {
-    tables: Table,
-    hasher: RandomState,
-}
-
-impl Tables {
-    /// Returns the tables of a text. For an invalid text there are none, so that it differs from
-    /// any valid one.
-    fn of(text: &str, hasher: &RandomState) -> Self {
-        let mut tables: Table = toml::from_str(text).unwrap_or_default();
-        let fixed = tables.iter_mut().filter(|(name, _)| !KEPT_UP.contains(&name.as_str()));
-        fixed.for_each(|(_, value)| with_files(value, hasher));
-        Tables { tables, hasher: hasher.clone() }
-    }
-
-    /// Returns the names of the tables that differ.
-    fn differences(&self, other: &Self) -> BTreeSet<String> {
-        let names = self.tables.keys().chain(other.tables.keys());
-        names.filter(|name| self.tables.get(*name) != other.tables.get(*name)).cloned().collect()
-    }
-
-    /// Replaces some of the tables by those in `new`.
-    fn take(&mut self, mut new: Self, names: &BTreeSet<String>) {
-        for name in names {
-            match new.tables.remove(name) {
-                Some(table) => drop(self.tables.insert(name.clone(), table)),
-                None => drop(self.tables.remove(name)),
-            }
-        }
-    }
-}
-
-/// Returns a hash of a file's contents, which it reads piece by piece: lists may be large.
-fn hash_of_file(path: &Path, hasher: &RandomState) -> io::Result<u64> {
-    let (mut file, mut hash) = (lists::open(path)?, hasher.build_hasher());
-    let mut piece = [0; 8 << 10];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(hash.finish()),
-            length => hash.write(&piece[..length]),
-        }
-    }
-}
-
-/// Appends a hash of its contents to the name of a file.
-fn with_contents(path: &mut String, hasher: &RandomState) {
-    let contents = hash_of_file(Path::new(path), hasher).ok();
-    *path = format!("{path} {contents:?}");
-}
-
-/// Appends hashes of the contents to the names of files.
-fn with_files(value: &mut Value, hasher: &RandomState) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
-        Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path)
-                if (key.ends_with("_file") || key == "file" || key == "source")
-                    && !WRITTEN.contains(&key.as_str()) =>
-            {
-                with_contents(path, hasher);
-            }
-            Value::Array(paths) if key == "hosts_files" => {
-                for path in paths {
-                    if let Value::String(path) = path {
-                        with_contents(path, hasher);
-                    }
-                }
-            }
-            value => with_files(value, hasher),
-        }),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_ringdnsd_writes_is_no_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
-        let text = format!("[dnssec]\nmanaged_anchor_file = {ours:?}\ntrust_anchor_file = {theirs:?}\n");
-        let before = Tables::of(&text, &RandomState::new());
-        fs::write(ours, "new").unwrap();
-        assert!(Tables::of(&text, &before.hasher).differences(&before).is_empty());
-        fs::write(theirs, "new").unwrap();
-        assert!(Tables::of(&text, &before.hasher).differences(&before).contains("dnssec"));
-    }
-
-    #[test]
     fn a_missing_file_is_named() {
         let message = ConfigSource::load(Path::new("no/such/file.toml")).err().unwrap().to_string();
         assert!(message.starts_with("no/such/file.toml: cannot be read"), "{message}");
+    }
+
+    #[test]
+    fn a_table_takes_effect_by_a_reload_or_there_is_a_reason_why_not() {
+        for table in settings::table_names() {
+            let is_live = [&POLICY[..], &RESOLVER, &DATA, &SAFE_SEARCH, &LISTS].concat().contains(&table);
+            assert_ne!(is_live, settings::restart_reason(table).is_some(), "{table}");
+        }
     }
 }

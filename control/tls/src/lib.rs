@@ -5,7 +5,7 @@
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use std::{fmt::Display, io, path::Path, sync::Arc};
 
@@ -45,6 +45,25 @@ pub fn client_config(ca_file: Option<&Path>, protocol: &[u8]) -> Result<Arc<Clie
         .with_no_client_auth();
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
+}
+
+/// Checks that a certificate and a private key can be read, and belong together.
+pub fn check_identity(certificate: &Path, key: &Path) -> Result<(), TlsError> {
+    let refused = |path: &Path, reason: &dyn Display| TlsError {
+        reason: format!("{}: {reason}", path.display()),
+        remedy: "Give PEM files with a certificate, and with the private key that belongs to it",
+    };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| refused(certificate, &error))?;
+    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| refused(key, &error))?;
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| {
+            builder.with_root_certificates(RootCertStore::empty()).with_client_auth_cert(chain, private)
+        })
+        .map(drop)
+        .map_err(|error| refused(key, &error))
 }
 
 fn roots_in(path: &Path) -> Result<RootCertStore, TlsError> {

@@ -72,7 +72,12 @@ impl RawRateLimit {
             let remedy = "Give at least 2, or 0 for no bans";
             return Err(Problem::new("rate_limit.ban_times", "1 is not possible", remedy));
         }
-        let Some(per_second) = self.per_second else { return Ok(None) };
+        let Some(per_second) = self.per_second else {
+            return match self.burst {
+                None => Ok(None),
+                Some(_) => Err(without_limit("rate_limit.burst")),
+            };
+        };
         if per_second == 0 || per_second > PER_SECOND_MAX {
             let remedy = format!("Give 1 to {PER_SECOND_MAX}, or leave it out for no limit");
             return Err(Problem::new(
@@ -97,10 +102,7 @@ pub fn group_limit(
     let Some(per_second) = per_second else {
         return match burst_given {
             None => Ok(None),
-            Some(_) => {
-                let remedy = "Set per_second, or remove burst";
-                Err(Problem::new(format!("{table}.burst"), "there is a burst without per_second", remedy))
-            }
+            Some(_) => Err(without_limit(&format!("{table}.burst"))),
         };
     };
     if per_second > PER_SECOND_MAX {
@@ -109,6 +111,11 @@ pub fn group_limit(
         return Err(Problem::new(format!("{table}.per_second"), reason, remedy));
     }
     Ok(Some(GroupLimit { per_second, burst: burst(burst_given, per_second) }))
+}
+
+/// Returns the problem of a burst that belongs to no limit.
+fn without_limit(key: &str) -> Problem {
+    Problem::new(key, "there is a burst without per_second", "Set per_second, or remove burst")
 }
 
 fn burst(given: Option<u32>, per_second: u32) -> u32 {

@@ -30,10 +30,13 @@
 //! | `GET /logging` | levels of the log; Unix socket only |
 //! | `POST /logging?filter=&seconds=` | changes them, for a time; without a filter, back to the usual ones; Unix socket only |
 //! | `GET /v1/explain?name=&type=&client=&group=` | what would become of a query; Unix socket only |
+//! | `GET /v1/config` | configuration in effect, without passwords; Unix socket only |
+//! | `GET /v1/config/diff` | configuration in effect against its file; Unix socket only |
 //! | `POST /reload` | reloads the configuration; Unix socket only |
 //! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
+mod config;
 mod explain;
 mod exposition;
 mod guard;
@@ -229,6 +232,8 @@ fn owners() -> Router<Arc<Service>> {
         .route("/policy/floods", get(policy::floods))
         .route("/v1/names", get(names::of_address))
         .route("/v1/explain", get(explain::explain))
+        .route("/v1/config", get(config::show))
+        .route("/v1/config/diff", get(config::diff))
         .route("/reload", post(reload))
         .route("/log/tap", get(tap))
         .route("/logging", get(logging::show).post(logging::set))

@@ -391,7 +391,7 @@ async fn the_configuration_is_read_again_over_the_socket_alone() {
     assert!(Arc::ptr_eq(&first, &upstreams()) && link.new_policy().is_none(), "nothing was made anew");
 
     fs::write(&file, format!("{TEXT}[[upstream]]\naddress = \"tcp://192.0.2.2\"\n[access]\nallow = [\"192.0.2.0/24\"]\n[cache]\nmax_ttl = \"1h\"\n")).unwrap();
-    let told = r#"{"applied":["access","upstream"],"needs_restart":["cache"]}"#;
+    let told = r#"{"applied":["access","upstream"],"needs_restart":["cache"],"reasons":{"cache":"the memory of the caches is divided at the start"}}"#;
     assert_eq!(reload().await, (StatusCode::OK, told.into()));
     let labels: Vec<_> = upstreams().iter().map(|upstream| upstream.label.clone()).collect();
     assert_eq!(labels, ["udp://192.0.2.1:53", "tcp://192.0.2.2:53"]);
@@ -401,7 +401,7 @@ async fn the_configuration_is_read_again_over_the_socket_alone() {
     );
     let policy = link.new_policy().expect("workers have a new policy");
     assert!(policy.access.allows([192, 0, 2, 7].into()) && !policy.access.allows([127, 0, 0, 1].into()));
-    let again = r#"{"applied":[],"needs_restart":["cache"]}"#;
+    let again = r#"{"applied":[],"needs_restart":["cache"],"reasons":{"cache":"the memory of the caches is divided at the start"}}"#;
     assert_eq!(reload().await, (StatusCode::OK, again.into()), "what waits for a restart is told again");
 
     for wrong in ["[access]\nallow = [\"nobody\"]", "[[upstream", "[server]\ninterface = \"none0\""] {

@@ -39,7 +39,7 @@ impl ListOrigin {
         let is_it = |text: &String| place::is(&allowing(text), name, qtype, found);
         if let Some(nth) = self.names.iter().position(is_it) {
             let key = format!("{}.names[{nth}]", self.table);
-            let line = place_of(&fs::read_to_string(config).ok()?, &key).0?;
+            let line = place_of(&fs::read_to_string(config).ok()?, &key).0?.line;
             let text = self.names.get(nth)?.clone();
             return Some(RulePlace {
                 file: config.display().to_string(),
