@@ -109,7 +109,7 @@ pub struct ListRefresh {
     pub error: Option<String>,
 }
 
-/// Answer of `GET /policy/overrides`: what operators have changed for a time.
+/// Answer of `GET /v1/policy/overrides`: what operators have changed for a time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Overrides {

@@ -1,4 +1,4 @@
-//! Answers of `GET /status`, `GET /cache/entry`, `POST /cache/purge` and `POST /reload`.
+//! Answers of `GET /v1/status`, `GET /v1/cache/entry`, `POST /v1/cache/purge` and `POST /v1/reload`.
 
 use crate::{policy::ListDifference, problem::Problem};
 use serde::{Deserialize, Serialize};

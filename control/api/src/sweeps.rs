@@ -1,4 +1,4 @@
-//! Answers of `GET /sweeps`: results of the sweeps of the host tier and of Redis.
+//! Answers of `GET /v1/sweeps`: results of the sweeps of the host tier and of Redis.
 
 use serde::{Deserialize, Serialize};
 

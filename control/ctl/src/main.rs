@@ -371,11 +371,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Check(_) => Ok(()),
         Command::Ready { follow } => monitor::ready(&ringdnsd, follow, json).await,
         Command::Status => {
-            let body = ringdnsd.get("/status").await?;
+            let body = ringdnsd.get("/v1/status").await?;
             print_as(json, &body, show_status)
         }
         Command::Upstreams => {
-            let body = ringdnsd.get("/status").await?;
+            let body = ringdnsd.get("/v1/status").await?;
             if json {
                 let status: Value = serde_json::from_slice(&body)?;
                 return Ok(writeln!(io::stdout(), "{}", status["upstreams"])?);
@@ -383,16 +383,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(false, &body, |status: DaemonStatus, out| show_upstreams(&status.upstreams, out))
         }
         Command::Stats { all } => {
-            let body = ringdnsd.get("/stats").await?;
+            let body = ringdnsd.get("/v1/stats").await?;
             print_as(json, &body, |stats: Value, out| show_counters(&stats, "", all, out))
         }
         Command::Sweeps { last } => {
-            let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
+            let body = ringdnsd.get(&format!("/v1/sweeps?last={last}")).await?;
             print_as(json, &body, show_sweeps)
         }
         Command::Cache(CacheCommand::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
+            let body = ringdnsd.get(&format!("/v1/cache/entry?name={}{rtype}", escape(&name))).await?;
             print_as(json, &body, |entries: Vec<EntryView>, out| {
                 entries.iter().try_for_each(|entry| show_entry(entry, out))
             })
@@ -408,7 +408,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let (name, rtype) = (escape(&name), escape(&rtype));
             let client = client.map(|client| format!("&client={client}")).unwrap_or_default();
             let group = group.map(|group| format!("&group={}", escape(&group))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}{client}{group}")).await?;
+            let body = ringdnsd.get(&format!("/v1/policy/test?name={name}&type={rtype}{client}{group}")).await?;
             print_as(json, &body, show_policy_test)
         }
         Command::Policy(PolicyCommand::Overrides) => overrides::list(&ringdnsd, json).await,
@@ -424,7 +424,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Pause(pausing) => overrides::pause(&ringdnsd, json, &pausing).await,
         Command::Resume(choice) => overrides::resume(&ringdnsd, json, &choice).await,
         Command::Policy(PolicyCommand::Lists) => {
-            let body = ringdnsd.get("/policy/lists").await?;
+            let body = ringdnsd.get("/v1/policy/lists").await?;
             print_as(json, &body, show_lists)
         }
         Command::Policy(PolicyCommand::Refresh { name }) => upkeep::refresh(&ringdnsd, json, name).await,
@@ -432,10 +432,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(json, &ringdnsd.get(&format!("/v1/names?address={address}")).await?, show_names)
         }
         Command::Policy(PolicyCommand::Bans) => {
-            print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
+            print_as(json, &ringdnsd.get("/v1/policy/bans").await?, show_bans)
         }
         Command::Policy(PolicyCommand::Floods) => {
-            print_as(json, &ringdnsd.get("/policy/floods").await?, show_floods)
+            print_as(json, &ringdnsd.get("/v1/policy/floods").await?, show_floods)
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,

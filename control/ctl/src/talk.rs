@@ -52,7 +52,7 @@ impl Ringdnsd {
     /// Prints rows of the query log as they arrive, until `count` rows are printed or ringdnsd
     /// stops.
     pub(super) async fn tap(&self, mut count: u64) -> anyhow::Result<()> {
-        let response = self.exchange(Method::GET, "/log/tap").await?;
+        let response = self.exchange(Method::GET, "/v1/log/tap").await?;
         let status = response.status();
         let mut body = response.into_body();
         if status != StatusCode::OK {

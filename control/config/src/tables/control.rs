@@ -25,7 +25,7 @@ table! {
         /// addresses, `localhost` and the address itself need not be listed. Requests for other
         /// hosts are refused, so that no page in a browser can read the API (DNS rebinding).
         http_hosts: Vec<String> = Vec::new(),
-        /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
+        /// Whether memory and CPU profiles (`/v1/debug/pprof/`) are served over `http`, too. They
         /// reveal internals of ringdnsd, and taking one costs it time, so `http` must be a loopback
         /// address.
         profiles_over_http: bool = false,

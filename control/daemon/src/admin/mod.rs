@@ -5,33 +5,33 @@
 //!
 //! | route | answer or effect |
 //! |---|---|
-//! | `GET /status` | state of the daemon and its upstreams |
-//! | `GET /stats` | every counter, as JSON |
+//! | `GET /v1/status` | state of the daemon and its upstreams |
+//! | `GET /v1/stats` | every counter, as JSON |
 //! | `GET /metrics` | every counter, for Prometheus |
 //! | `GET /healthz` | 200, or 503 before ringdnsd answers queries and after that |
 //! | `GET /readyz` | 200, or 503 with the reason while clients should not be sent here (`control.ready_requires`) |
-//! | `GET /cache/entry?name=&type=` | entries of a name in the host tier; Unix socket only |
-//! | `GET /histogram?format=text\|log&outcome=` | service times |
-//! | `GET /histogram?format=text\|log&upstream=` | response times of an upstream |
-//! | `GET /sweeps?last=` | sweeps of the host tier and of Redis: sum of the last day, and the last ones |
-//! | `GET /log/tap` | the query log, live: rows as JSON, one per line; Unix socket only |
-//! | `GET /debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
-//! | `GET /debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
-//! | `GET /policy/lists` | state of each list; Unix socket only |
-//! | `GET /policy/test?name=&type=&client=&group=` | verdict of the lists on a question; Unix socket only |
-//! | `GET /policy/overrides` | names that operators block or allow, and pauses; Unix socket only |
-//! | `POST /policy/override?name=&action=&group=&seconds=` | blocks or allows a name; Unix socket only |
-//! | `POST /policy/clear?name=&group=` | removes an override; Unix socket only |
-//! | `POST /policy/pause?group=&client=&seconds=`, `/policy/resume?group=&client=` | pauses lists, ends it; Unix socket only |
-//! | `POST /policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
-//! | `GET /policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
-//! | `GET /policy/floods` | zones that are capped because of floods of random names; Unix socket only |
+//! | `GET /v1/cache/entry?name=&type=` | entries of a name in the host tier; Unix socket only |
+//! | `GET /v1/histogram?format=text\|log&outcome=` | service times |
+//! | `GET /v1/histogram?format=text\|log&upstream=` | response times of an upstream |
+//! | `GET /v1/sweeps?last=` | sweeps of the host tier and of Redis: sum of the last day, and the last ones |
+//! | `GET /v1/log/tap` | the query log, live: rows as JSON, one per line; Unix socket only |
+//! | `GET /v1/debug/pprof/heap` | memory in use by function, for pprof; TCP too if `control.profiles_over_http` |
+//! | `GET /v1/debug/pprof/profile?seconds=` | CPU time by function, for pprof; served like `heap` |
+//! | `GET /v1/policy/lists` | state of each list; Unix socket only |
+//! | `GET /v1/policy/test?name=&type=&client=&group=` | verdict of the lists on a question; Unix socket only |
+//! | `GET /v1/policy/overrides` | names that operators block or allow, and pauses; Unix socket only |
+//! | `POST /v1/policy/override?name=&action=&group=&seconds=` | blocks or allows a name; Unix socket only |
+//! | `POST /v1/policy/clear?name=&group=` | removes an override; Unix socket only |
+//! | `POST /v1/policy/pause?group=&client=&seconds=`, `/v1/policy/resume?group=&client=` | pauses lists, ends it; Unix socket only |
+//! | `POST /v1/policy/refresh?name=` | downloads a list, or all without a name; Unix socket only |
+//! | `GET /v1/policy/bans` | prefixes that are banned, since they are far above the rate limit; Unix socket only |
+//! | `GET /v1/policy/floods` | zones that are capped because of floods of random names; Unix socket only |
 //! | `GET /v1/names?address=` | names that resolved to an address; Unix socket only |
-//! | `GET /logging` | levels of the log; Unix socket only |
-//! | `POST /logging?filter=&seconds=` | changes them, for a time; without a filter, back to the usual ones; Unix socket only |
+//! | `GET /v1/logging` | levels of the log; Unix socket only |
+//! | `POST /v1/logging?filter=&seconds=` | changes them, for a time; without a filter, back to the usual ones; Unix socket only |
 //! | `GET /v1/explain?name=&type=&client=&group=` | what would become of a query; Unix socket only |
-//! | `POST /reload` | reloads the configuration; Unix socket only |
-//! | `POST /cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
+//! | `POST /v1/reload` | reloads the configuration; Unix socket only |
+//! | `POST /v1/cache/purge?name=` \| `?suffix=` \| `?all=true` | purges the cache; Unix socket only |
 
 mod cache;
 mod explain;
@@ -195,11 +195,11 @@ type SharedService = State<Arc<Service>>;
 /// time is answered: they run on the threads that serve misses.
 fn reading() -> Router<Arc<Service>> {
     let costly = Router::new()
-        .route("/status", get(status))
-        .route("/stats", get(async |State(service): SharedService| Json(service.stats())))
+        .route("/v1/status", get(status))
+        .route("/v1/stats", get(async |State(service): SharedService| Json(service.stats())))
         .route("/metrics", get(metrics))
-        .route("/histogram", get(histogram))
-        .route("/sweeps", get(sweeps))
+        .route("/v1/histogram", get(histogram))
+        .route("/v1/sweeps", get(sweeps))
         .route_layer(from_fn_with_state(Turns::default(), in_turn));
     costly.route("/healthz", get(healthz)).route("/readyz", get(readyz))
 }
@@ -207,31 +207,31 @@ fn reading() -> Router<Arc<Service>> {
 /// Returns the routes of profiles. These reveal much about the process, and cost it time.
 fn profiles() -> Router<Arc<Service>> {
     Router::new()
-        .route("/debug/pprof/heap", get(profile::heap))
-        .route("/debug/pprof/profile", get(profile::cpu))
+        .route("/v1/debug/pprof/heap", get(profile::heap))
+        .route("/v1/debug/pprof/profile", get(profile::cpu))
 }
 
 /// Returns the routes for the owner of the Unix socket: they change something, or show what clients
 /// ask for.
 fn owners() -> Router<Arc<Service>> {
     Router::new()
-        .route("/cache/entry", get(cache::entry))
-        .route("/cache/purge", post(cache::purge))
-        .route("/policy/overrides", get(overrides::list))
-        .route("/policy/override", post(overrides::add))
-        .route("/policy/clear", post(overrides::clear))
-        .route("/policy/pause", post(overrides::pause))
-        .route("/policy/resume", post(overrides::resume))
-        .route("/policy/lists", get(policy::lists))
-        .route("/policy/refresh", post(policy::refresh))
-        .route("/policy/test", get(policy::test))
-        .route("/policy/bans", get(policy::bans))
-        .route("/policy/floods", get(policy::floods))
+        .route("/v1/cache/entry", get(cache::entry))
+        .route("/v1/cache/purge", post(cache::purge))
+        .route("/v1/policy/overrides", get(overrides::list))
+        .route("/v1/policy/override", post(overrides::add))
+        .route("/v1/policy/clear", post(overrides::clear))
+        .route("/v1/policy/pause", post(overrides::pause))
+        .route("/v1/policy/resume", post(overrides::resume))
+        .route("/v1/policy/lists", get(policy::lists))
+        .route("/v1/policy/refresh", post(policy::refresh))
+        .route("/v1/policy/test", get(policy::test))
+        .route("/v1/policy/bans", get(policy::bans))
+        .route("/v1/policy/floods", get(policy::floods))
         .route("/v1/names", get(names::of_address))
         .route("/v1/explain", get(explain::explain))
-        .route("/reload", post(reload))
-        .route("/log/tap", get(tap))
-        .route("/logging", get(logging::show).post(logging::set))
+        .route("/v1/reload", post(reload))
+        .route("/v1/log/tap", get(tap))
+        .route("/v1/logging", get(logging::show).post(logging::set))
 }
 
 /// Answers a request when it is its turn.

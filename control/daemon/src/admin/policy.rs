@@ -109,7 +109,7 @@ pub(super) async fn refresh(
     let results = service.lists.refresh(query.name.as_deref()).await;
     results.map(Json).ok_or_else(|| {
         let name = query.name.unwrap_or_default();
-        ApiError::bad(format!("no list from a file or a URL is called {name:?}: see GET /policy/lists"))
+        ApiError::bad(format!("no list from a file or a URL is called {name:?}: see GET /v1/policy/lists"))
     })
 }
 

@@ -211,9 +211,9 @@ impl Door {
 /// its reader may stop for as long as it likes; rows that it does not read are dropped.
 fn allowed(path: &str, is_of_owner: bool) -> Option<Duration> {
     match path {
-        "/log/tap" => None,
-        "/policy/refresh" if is_of_owner => Some(REFRESH_TIME),
-        path if path.starts_with("/debug/pprof/") => Some(PROFILE_TIME),
+        "/v1/log/tap" => None,
+        "/v1/policy/refresh" if is_of_owner => Some(REFRESH_TIME),
+        path if path.starts_with("/v1/debug/pprof/") => Some(PROFILE_TIME),
         _ => Some(ANSWER_TIME),
     }
 }
@@ -279,9 +279,9 @@ mod tests {
 
     #[test]
     fn only_the_owner_of_the_socket_waits_for_downloads() {
-        assert_eq!(allowed("/policy/refresh", true), Some(REFRESH_TIME));
-        assert_eq!(allowed("/policy/refresh", false), Some(ANSWER_TIME));
-        assert_eq!(allowed("/policy/lists", true), Some(ANSWER_TIME));
+        assert_eq!(allowed("/v1/policy/refresh", true), Some(REFRESH_TIME));
+        assert_eq!(allowed("/v1/policy/refresh", false), Some(ANSWER_TIME));
+        assert_eq!(allowed("/v1/policy/lists", true), Some(ANSWER_TIME));
     }
 
     #[tokio::test(start_paused = true)]

@@ -148,13 +148,13 @@ async fn request(
 async fn what_changes_something_goes_over_the_socket_alone() {
     let doors = Doors::open().await;
     for method in ["POST", "GET"] {
-        let (status, _) = doors.over_tcp(method, "/cache/purge?all=true").await;
+        let (status, _) = doors.over_tcp(method, "/v1/cache/purge?all=true").await;
         assert_eq!(status, StatusCode::NOT_FOUND);
     }
     assert_eq!(doors.service.resolver.host().len(), 1);
-    let (status, _) = doors.over_socket("GET", "/cache/purge?all=true").await;
+    let (status, _) = doors.over_socket("GET", "/v1/cache/purge?all=true").await;
     assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::METHOD_NOT_ALLOWED, 1));
-    let (status, _) = doors.over_socket("POST", "/cache/purge?all=true").await;
+    let (status, _) = doors.over_socket("POST", "/v1/cache/purge?all=true").await;
     assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::OK, 0));
 }
 
@@ -162,13 +162,13 @@ async fn what_changes_something_goes_over_the_socket_alone() {
 async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
     let doors = Doors::open().await;
     for bad in ["", "?name=a&suffix=b", "?all=false", "?name=..", "?nmae=www.example.com"] {
-        let (status, body) = doors.over_socket("POST", &format!("/cache/purge{bad}")).await;
+        let (status, body) = doors.over_socket("POST", &format!("/v1/cache/purge{bad}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
     }
     assert_eq!(doors.service.resolver.host().len(), 1);
     for (what, left) in [("name=example.com", 1), ("name=WWW.example.com.", 0), ("suffix=com", 0)] {
         doors.remember("www.example.com");
-        let (status, body) = doors.over_socket("POST", &format!("/cache/purge?{what}")).await;
+        let (status, body) = doors.over_socket("POST", &format!("/v1/cache/purge?{what}")).await;
         assert_eq!(status, StatusCode::OK, "{what}: {body}");
         assert_eq!(doors.service.resolver.host().len(), left, "{what}");
     }
@@ -178,46 +178,46 @@ async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
 async fn pauses_of_no_clients_are_refused() {
     let doors = Doors::open().await;
     for path in [
-        "/policy/pause?client=192.0.2.0/24",
-        "/policy/pause?client=",
-        "/policy/pause?client=%00",
-        "/policy/pause?client=192.0.2.1&client=192.0.2.2",
-        "/policy/pause?client=192.0.2.1&group=default",
-        "/policy/pause?client=192.0.2.1&seconds=0",
-        "/policy/pause?client=192.0.2.1&seconds=99999999999999999999",
-        "/policy/resume?client=fe80::1%25eth0",
-        "/policy/resume?client=192.0.2.1&group=default",
+        "/v1/policy/pause?client=192.0.2.0/24",
+        "/v1/policy/pause?client=",
+        "/v1/policy/pause?client=%00",
+        "/v1/policy/pause?client=192.0.2.1&client=192.0.2.2",
+        "/v1/policy/pause?client=192.0.2.1&group=default",
+        "/v1/policy/pause?client=192.0.2.1&seconds=0",
+        "/v1/policy/pause?client=192.0.2.1&seconds=99999999999999999999",
+        "/v1/policy/resume?client=fe80::1%25eth0",
+        "/v1/policy/resume?client=192.0.2.1&group=default",
     ] {
         assert_eq!(doors.over_socket("POST", path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }
-    assert_eq!(doors.over_socket("GET", "/policy/overrides").await, (StatusCode::OK, "{}".into()));
+    assert_eq!(doors.over_socket("GET", "/v1/policy/overrides").await, (StatusCode::OK, "{}".into()));
 }
 
 #[tokio::test]
 async fn entries_are_shown_with_their_records() {
     let doors = Doors::open().await;
-    for path in ["/cache/entry?name=WWW.example.com", "/cache/entry?name=www.example.com.&type=a"] {
+    for path in ["/v1/cache/entry?name=WWW.example.com", "/v1/cache/entry?name=www.example.com.&type=a"] {
         let entries: Vec<EntryView> = serde_json::from_str(&doors.over_socket("GET", path).await.1).unwrap();
         let [entry] = &entries[..] else { panic!("{path}: {entries:?}") };
         assert_eq!((entry.name.as_str(), entry.rtype.as_str()), ("www.example.com.", "A"));
         assert_eq!((entry.state.as_str(), entry.rcode.as_str()), ("fresh", "NOERROR"));
         assert!(entry.records[0].contains("192.0.2.1"), "{entry:?}");
     }
-    for path in ["/cache/entry?name=www.example.com&type=AAAA", "/cache/entry?name=other.example"] {
+    for path in ["/v1/cache/entry?name=www.example.com&type=AAAA", "/v1/cache/entry?name=other.example"] {
         assert_eq!(doors.over_socket("GET", path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    for path in ["/cache/entry", "/cache/entry?name=..", "/cache/entry?name=a&type=NONSENSE"] {
+    for path in ["/v1/cache/entry", "/v1/cache/entry?name=..", "/v1/cache/entry?name=a&type=NONSENSE"] {
         assert_eq!(doors.over_socket("GET", path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }
     for qtype in [28, 65_280] {
         doors.remember_type("www.example.com", qtype);
     }
-    let all = doors.over_socket("GET", "/cache/entry?name=www.example.com").await.1;
+    let all = doors.over_socket("GET", "/v1/cache/entry?name=www.example.com").await.1;
     let all: Vec<EntryView> = serde_json::from_str(&all).unwrap();
     let types: Vec<_> = all.iter().map(|entry| entry.rtype.as_str()).collect();
     assert_eq!(types, ["A", "AAAA", "TYPE65280"]);
     // Names are for the owner of the socket.
-    assert_eq!(doors.over_tcp("GET", "/cache/entry?name=www.example.com").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(doors.over_tcp("GET", "/v1/cache/entry?name=www.example.com").await.0, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -234,7 +234,7 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn stats_close() {
     let doors = Doors::open().await;
-    let stats = doors.json("/stats").await;
+    let stats = doors.json("/v1/stats").await;
     for path in
         ["/total/unaccounted", "/total/punts_waiting", "/total/dropped/punt_queue_full", "/total/received"]
     {
@@ -301,7 +301,7 @@ async fn an_unknown_outcome_or_format_is_refused() {
         "upstream=192.0.2.9:53",
         "upstream=192.0.2.1:53&outcome=hit",
     ] {
-        let (status, _) = doors.over_tcp("GET", &format!("/histogram?{query}")).await;
+        let (status, _) = doors.over_tcp("GET", &format!("/v1/histogram?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
 }
@@ -312,7 +312,7 @@ async fn the_keys_of_managed_trust_anchors_are_told() {
     let file = folder.path().join("anchors");
     let doors =
         Doors::open_with(&format!("[dnssec]\nvalidate = true\nmanaged_anchor_file = {file:?}\n")).await;
-    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
+    let status: DaemonStatus = serde_json::from_value(doors.json("/v1/status").await).unwrap();
     let [root] = &status.trust_points[..] else { panic!("{status:?}") };
     let keys: Vec<_> = root.keys.iter().map(|key| (key.tag, &*key.state)).collect();
     assert_eq!((&*root.zone, &keys[..]), (".", &[(20326, "valid"), (38696, "valid")][..]));
@@ -332,7 +332,7 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
         upstream.answered(std::time::Duration::from_millis(millis));
         upstream.counters.queries_udp.inc();
     }
-    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
+    let status: DaemonStatus = serde_json::from_value(doors.json("/v1/status").await).unwrap();
     let [upstream] = &status.upstreams[..] else { panic!("{status:?}") };
     let near = |us: u64, millis: u64| us.abs_diff(millis * 1000) <= millis * 10;
     let &Times { count, p50_us, p90_us, p99_us, max_us } = &upstream.times;
@@ -352,9 +352,9 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
     assert!((value(&format!("{name}_sum")) - 5.05).abs() < 0.05);
     assert_eq!(value(&format!("{name}_count")), 100.0);
 
-    let (status, text) = doors.over_tcp("GET", "/histogram?upstream=192.0.2.1:53").await;
+    let (status, text) = doors.over_tcp("GET", "/v1/histogram?upstream=192.0.2.1:53").await;
     assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
-    let (status, log) = doors.over_tcp("GET", "/histogram?upstream=udp://192.0.2.1:53&format=log").await;
+    let (status, log) = doors.over_tcp("GET", "/v1/histogram?upstream=udp://192.0.2.1:53&format=log").await;
     assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
 }
 
@@ -366,7 +366,7 @@ async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
     ] {
         let doors = Doors::open_with(table).await;
         for bad in ["seconds=0", "seconds=301", "seconds=x", "for=3"] {
-            let path = format!("/debug/pprof/profile?{bad}");
+            let path = format!("/v1/debug/pprof/profile?{bad}");
             let (status, body) = doors.over_socket("GET", &path).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
             assert_eq!(doors.over_tcp("GET", &path).await.0, expected, "{table} {bad}");
@@ -381,8 +381,8 @@ async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
 async fn the_configuration_is_read_again_over_the_socket_alone() {
     let doors = Doors::open().await;
     let file = doors.folder.path().join("ringdns.toml");
-    let reload = async || doors.over_socket("POST", "/reload").await;
-    assert_eq!(doors.over_tcp("POST", "/reload").await.0, StatusCode::NOT_FOUND);
+    let reload = async || doors.over_socket("POST", "/v1/reload").await;
+    assert_eq!(doors.over_tcp("POST", "/v1/reload").await.0, StatusCode::NOT_FOUND);
 
     let upstreams = || doors.service.resolver.upstreams();
     let link = &doors.service.links[0];
@@ -421,7 +421,7 @@ async fn what_is_in_the_files_that_a_configuration_names_is_part_of_it() {
     let secret = folder.path().join("secret");
     fs::write(&secret, "000102030405060708090a0b0c0d0e0f\n").unwrap();
     let doors = Doors::open_with(&format!("[cookies]\nsecret_file = {secret:?}\n")).await;
-    let reload = async || doors.over_socket("POST", "/reload").await.1;
+    let reload = async || doors.over_socket("POST", "/v1/reload").await.1;
     assert!(reload().await.contains(r#""applied":[]"#));
     fs::write(&secret, "100102030405060708090a0b0c0d0e0f\n").unwrap();
     assert!(reload().await.contains(r#""applied":["cookies"]"#));
@@ -445,6 +445,6 @@ async fn what_is_read_anew_by_itself_waits_for_no_restart() {
         let doors = Doors::open_with(&table).await;
         fs::write(&file, "two").unwrap();
         let told = r#"{"applied":[],"needs_restart":[]}"#;
-        assert_eq!(doors.over_socket("POST", "/reload").await.1, told, "{table}");
+        assert_eq!(doors.over_socket("POST", "/v1/reload").await.1, told, "{table}");
     }
 }
