@@ -4,12 +4,14 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod explain;
 mod policy;
 mod problem;
 mod status;
 mod sweeps;
 
+pub use access::{AuditRecord, Refused, Role};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,

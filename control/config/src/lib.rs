@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod secrets;
 mod table;
 mod tables;
+pub mod tokens;
 mod values;
 mod wording;
 
@@ -29,7 +30,7 @@ pub use tables::{
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
     client_names::ClientNamesConfig,
-    control::{ControlConfig, Requirement},
+    control::{ControlConfig, OpenMetrics, Requirement},
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,

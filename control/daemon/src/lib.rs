@@ -40,5 +40,6 @@ pub mod process;
 pub mod reload;
 pub mod service_manager;
 pub mod stop;
+pub mod tokens;
 pub mod verdict;
 pub mod workers;

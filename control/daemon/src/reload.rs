@@ -5,13 +5,16 @@
 //! changed. A configuration that would be refused at the start is refused as a whole. One that has
 //! not changed costs only its reading: reloads come from scripts, and may come every few seconds.
 
+mod tables;
+
 use crate::{
     access::AccessGate,
     bans::Bans,
     listen::Listener,
-    lists::{self, ListKeeper},
+    lists::ListKeeper,
     local::{self, LocalSources},
     policy, preflight,
+    tokens::Tokens,
 };
 use parking_lot::Mutex;
 use ringdns_api::{Reloaded, RulePlace};
@@ -19,6 +22,7 @@ use ringdns_common::{fault::Fault, units::counted};
 use ringdns_config::{
     Config, ConfigError,
     error::{FileLine, place_of},
+    tokens::Token,
 };
 use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
@@ -26,13 +30,12 @@ use ringdns_resolver::Resolver;
 use std::{
     collections::BTreeSet,
     fs,
-    hash::{BuildHasher, Hasher, RandomState},
-    io::{self, Read},
+    hash::RandomState,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
-use toml::{Table, Value};
+use tables::Tables;
 
 /// Tables that make up the policy for queries.
 const POLICY: [&str; 4] = ["access", "cookies", "client_group", "rate_limit"];
@@ -48,13 +51,6 @@ const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 /// Tables of lists.
 const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
 
-/// Tables whose files ringdnsd writes itself, or reads again on each connection: a reload need not
-/// compare their contents.
-const KEPT_UP: [&str; 3] = ["cache", "redis", "clickhouse"];
-
-/// Keys of files that ringdnsd writes itself, in tables whose other files matter.
-const WRITTEN: [&str; 2] = ["managed_anchor_file", "overrides_file"];
-
 /// Reloader of the configuration.
 pub struct Reloader {
     path: PathBuf,
@@ -65,6 +61,8 @@ pub struct Reloader {
     bans: Arc<Bans>,
     /// `None`: there is no XDP program.
     access: Option<AccessGate>,
+    /// Tokens of the API.
+    pub tokens: Tokens,
     running: Mutex<Running>,
     /// Whether the configuration was read from a file, and can be read again.
     is_file: bool,
@@ -104,6 +102,7 @@ impl Reloader {
             lists,
             bans,
             access: None,
+            tokens: Tokens::default(),
             running,
             fault,
             waiting,
@@ -114,6 +113,12 @@ impl Reloader {
     /// Takes over the local data that the process was started with.
     pub fn with_local(self, local: LocalSources) -> Self {
         self.running.lock().local = local;
+        self
+    }
+
+    /// Sets the tokens of the API that the process was started with.
+    pub fn with_tokens(self, tokens: Vec<Token>) -> Self {
+        self.tokens.set(tokens);
         self
     }
 
@@ -258,6 +263,8 @@ impl Reloader {
                 Some((sources.load(&config.local).map_err(refused)?, sources))
             }
         };
+        let tokens = changed.contains("control").then(|| Tokens::read(&config.control)).transpose();
+        let tokens = tokens.map_err(|problem| refused(vec![problem]))?;
         // Before workers know of new groups, there are lists for them.
         if !lists.is_empty() {
             reloaded.lists = self.lists.load(&config.lists).map_err(refused)?;
@@ -286,8 +293,21 @@ impl Reloader {
         if !engines.is_empty() {
             self.resolver.set_safe_search(local::safe_search(config.safe_search));
         }
-        reloaded.applied =
-            policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
+        let mut control = BTreeSet::new();
+        if let Some(new) = tokens {
+            self.tokens.set(new);
+            if tables.without_tokens() == running.tables.without_tokens() {
+                control.insert("control".to_owned());
+            }
+        }
+        reloaded.applied = policies
+            .into_iter()
+            .chain(resolvers)
+            .chain(lists)
+            .chain(data)
+            .chain(engines)
+            .chain(control)
+            .collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
@@ -371,98 +391,9 @@ impl ConfigSource {
     }
 }
 
-/// Tables of a configuration as written, with hashes of the files that they name, where their
-/// contents matter.
-#[derive(Default)]
-struct Tables {
-    tables: Table,
-    hasher: RandomState,
-}
-
-impl Tables {
-    /// Returns the tables of a text. For an invalid text there are none, so that it differs from
-    /// any valid one.
-    fn of(text: &str, hasher: &RandomState) -> Self {
-        let mut tables: Table = toml::from_str(text).unwrap_or_default();
-        let fixed = tables.iter_mut().filter(|(name, _)| !KEPT_UP.contains(&name.as_str()));
-        fixed.for_each(|(_, value)| with_files(value, hasher));
-        Tables { tables, hasher: hasher.clone() }
-    }
-
-    /// Returns the names of the tables that differ.
-    fn differences(&self, other: &Self) -> BTreeSet<String> {
-        let names = self.tables.keys().chain(other.tables.keys());
-        names.filter(|name| self.tables.get(*name) != other.tables.get(*name)).cloned().collect()
-    }
-
-    /// Replaces some of the tables by those in `new`.
-    fn take(&mut self, mut new: Self, names: &BTreeSet<String>) {
-        for name in names {
-            match new.tables.remove(name) {
-                Some(table) => drop(self.tables.insert(name.clone(), table)),
-                None => drop(self.tables.remove(name)),
-            }
-        }
-    }
-}
-
-/// Returns a hash of a file's contents, which it reads piece by piece: lists may be large.
-fn hash_of_file(path: &Path, hasher: &RandomState) -> io::Result<u64> {
-    let (mut file, mut hash) = (lists::open(path)?, hasher.build_hasher());
-    let mut piece = [0; 8 << 10];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(hash.finish()),
-            length => hash.write(&piece[..length]),
-        }
-    }
-}
-
-/// Appends a hash of its contents to the name of a file.
-fn with_contents(path: &mut String, hasher: &RandomState) {
-    let contents = hash_of_file(Path::new(path), hasher).ok();
-    *path = format!("{path} {contents:?}");
-}
-
-/// Appends hashes of the contents to the names of files.
-fn with_files(value: &mut Value, hasher: &RandomState) {
-    match value {
-        Value::Array(values) => values.iter_mut().for_each(|value| with_files(value, hasher)),
-        Value::Table(table) => table.iter_mut().for_each(|(key, value)| match value {
-            Value::String(path)
-                if (key.ends_with("_file") || key == "file" || key == "source")
-                    && !WRITTEN.contains(&key.as_str()) =>
-            {
-                with_contents(path, hasher);
-            }
-            Value::Array(paths) if key == "hosts_files" => {
-                for path in paths {
-                    if let Value::String(path) = path {
-                        with_contents(path, hasher);
-                    }
-                }
-            }
-            value => with_files(value, hasher),
-        }),
-        _ => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_file_that_ringdnsd_writes_is_no_change() {
-        let folder = tempfile::tempdir().unwrap();
-        let [ours, theirs] = ["ours", "theirs"].map(|name| folder.path().join(name));
-        let text = format!("[dnssec]\nmanaged_anchor_file = {ours:?}\ntrust_anchor_file = {theirs:?}\n");
-        let before = Tables::of(&text, &RandomState::new());
-        fs::write(ours, "new").unwrap();
-        assert!(Tables::of(&text, &before.hasher).differences(&before).is_empty());
-        fs::write(theirs, "new").unwrap();
-        assert!(Tables::of(&text, &before.hasher).differences(&before).contains("dnssec"));
-    }
 
     #[test]
     fn a_missing_file_is_named() {

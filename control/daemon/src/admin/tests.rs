@@ -6,11 +6,14 @@ use crate::{
     policy,
     reload::ConfigSource,
 };
+use axum::http::StatusCode;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use ringdns_api::{EntryView, Times};
+use ring::digest::{SHA256, digest};
+use ringdns_api::{AuditRecord, DaemonStatus, EntryView, Role, Times};
 use ringdns_common::{backroom::Backroom, names};
+use ringdns_config::tokens::Token;
 use ringdns_dataplane::{
     dns::answer::{Answer, TtlRules},
     doorbell::Doorbell,
@@ -23,6 +26,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+
+/// Token of the role `read`.
+const READ: &str = "r-token";
+/// Token of the role `operate`.
+const OPERATE: &str = "o-token";
+
+fn token(name: &str, role: Role, text: &str) -> Token {
+    let hash = digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap();
+    Token { name: name.into(), role, hash }
+}
 
 const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
 
@@ -63,7 +76,9 @@ impl Doors {
             listener,
             links.clone(),
             bans.clone(),
-        );
+        )
+        .with_tokens(vec![token("reader", Role::Read, READ), token("ops", Role::Operate, OPERATE)]);
+        let audit = AuditLog::new(config.control.audit_log.clone());
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
@@ -85,6 +100,7 @@ impl Doors {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             levels: Default::default(),
+            audit,
             api: ApiCounters::default(),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -116,15 +132,21 @@ impl Doors {
     }
 
     async fn over_socket(&self, method: &str, path: &str) -> (StatusCode, String) {
-        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path).await
+        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path, None).await
     }
 
+    /// Sends a request over TCP without a token.
     async fn over_tcp(&self, method: &str, path: &str) -> (StatusCode, String) {
-        request(TcpStream::connect(self.http).await.unwrap(), method, path).await
+        request(TcpStream::connect(self.http).await.unwrap(), method, path, None).await
+    }
+
+    /// Sends a request over TCP with a token.
+    async fn with_token(&self, token: &str, method: &str, path: &str) -> (StatusCode, String) {
+        request(TcpStream::connect(self.http).await.unwrap(), method, path, Some(token)).await
     }
 
     async fn json(&self, path: &str) -> Value {
-        let (status, body) = self.over_tcp("GET", path).await;
+        let (status, body) = self.with_token(READ, "GET", path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
@@ -134,10 +156,14 @@ async fn request(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     method: &str,
     path: &str,
+    token: Option<&str>,
 ) -> (StatusCode, String) {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
     let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -145,17 +171,93 @@ async fn request(
 }
 
 #[tokio::test]
-async fn what_changes_something_goes_over_the_socket_alone() {
+async fn what_changes_something_needs_the_role_for_it() {
     let doors = Doors::open().await;
-    for method in ["POST", "GET"] {
-        let (status, _) = doors.over_tcp(method, "/v1/cache/purge?all=true").await;
-        assert_eq!(status, StatusCode::NOT_FOUND);
+    for (token, expected) in [
+        (None, StatusCode::UNAUTHORIZED),
+        (Some("x"), StatusCode::UNAUTHORIZED),
+        (Some(READ), StatusCode::FORBIDDEN),
+    ] {
+        let stream = TcpStream::connect(doors.http).await.unwrap();
+        let (status, body) = request(stream, "POST", "/v1/cache/purge?all=true", token).await;
+        assert_eq!(status, expected, "{token:?}: {body}");
     }
     assert_eq!(doors.service.resolver.host().len(), 1);
     let (status, _) = doors.over_socket("GET", "/v1/cache/purge?all=true").await;
     assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::METHOD_NOT_ALLOWED, 1));
     let (status, _) = doors.over_socket("POST", "/v1/cache/purge?all=true").await;
     assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn changes_are_recorded_with_their_callers_and_results() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    let doors = Doors::open_with(&format!("[control]\naudit_log = {file:?}")).await;
+    let purge = "/v1/cache/purge?name=www.example.com";
+    doors.over_tcp("POST", purge).await;
+    doors.with_token(READ, "POST", purge).await;
+    doors.with_token(OPERATE, "POST", purge).await;
+    doors.over_socket("POST", "/v1/cache/purge?nmae=%0a").await;
+    doors.over_socket("GET", "/v1/logging").await;
+    let kept: Vec<AuditRecord> =
+        serde_json::from_str(&doors.with_token(OPERATE, "GET", "/v1/audit").await.1).unwrap();
+    let told: Vec<_> = kept.iter().map(|line| (&*line.who, &*line.parameters, line.status)).collect();
+    let me = kept[2].who.as_str();
+    assert!(me.starts_with("user:") || me.starts_with("uid:"), "{me}");
+    let name = "name=www.example.com";
+    let expected = [("token:reader", name, 403), ("token:ops", name, 200), (me, "nmae=%0a", 400)];
+    assert_eq!(told, expected);
+    assert!(kept[0].error.as_ref().is_some_and(|error| error.contains("operate")) && kept[1].error.is_none());
+    assert!(
+        kept[0].peer.as_ref().is_some_and(|peer| peer.starts_with("127.0.0.1:")) && kept[2].peer.is_none()
+    );
+    let text = fs::read_to_string(&file).unwrap();
+    let lines: Vec<AuditRecord> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines, kept);
+    assert!(!text.contains(OPERATE) && !text.contains(READ));
+    assert_eq!(doors.with_token(READ, "GET", "/v1/audit").await.0, StatusCode::FORBIDDEN);
+    let last = doors.with_token(OPERATE, "GET", "/v1/audit?last=1").await.1;
+    assert_eq!(serde_json::from_str::<Vec<AuditRecord>>(&last).unwrap(), kept[2..]);
+}
+
+#[tokio::test]
+async fn tokens_are_taken_over_at_a_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tokens");
+    let line = |text: &str| {
+        let hash: String =
+            token("", Role::Read, text).hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("grafana read {hash}\n")
+    };
+    fs::write(&file, line("one")).unwrap();
+    let doors = Doors::open_with(&format!("[control]\ntokens_file = {file:?}")).await;
+    fs::write(&file, line("two")).unwrap();
+    let told = r#"{"applied":["control"],"needs_restart":[]}"#;
+    assert_eq!(doors.over_socket("POST", "/v1/reload").await.1, told);
+    for (token, expected) in [("one", 401), ("two", 200), (OPERATE, 401)] {
+        assert_eq!(doors.with_token(token, "GET", "/v1/status").await.0, expected, "{token}");
+    }
+    fs::write(&file, "grafana read two").unwrap();
+    let (status, body) = doors.over_socket("POST", "/v1/reload").await;
+    assert!(status == StatusCode::BAD_REQUEST && body.contains("control.tokens_file"), "{body}");
+    assert_eq!(
+        doors.with_token("two", "GET", "/v1/status").await.0,
+        StatusCode::OK,
+        "the last good ones stay"
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_open_if_the_configuration_says_so() {
+    for (table, expected) in
+        [("", StatusCode::OK), ("[control]\nopen_metrics = \"none\"", StatusCode::UNAUTHORIZED)]
+    {
+        let doors = Doors::open_with(table).await;
+        assert_eq!(doors.over_tcp("GET", "/metrics").await.0, expected, "{table}");
+        assert_eq!(doors.with_token(READ, "GET", "/metrics").await.0, StatusCode::OK);
+        assert_eq!(doors.over_socket("GET", "/metrics").await.0, StatusCode::OK);
+    }
 }
 
 #[tokio::test]
@@ -216,8 +318,11 @@ async fn entries_are_shown_with_their_records() {
     let all: Vec<EntryView> = serde_json::from_str(&all).unwrap();
     let types: Vec<_> = all.iter().map(|entry| entry.rtype.as_str()).collect();
     assert_eq!(types, ["A", "AAAA", "TYPE65280"]);
-    // Names are for the owner of the socket.
-    assert_eq!(doors.over_tcp("GET", "/v1/cache/entry?name=www.example.com").await.0, StatusCode::NOT_FOUND);
+    // Names are for callers with a role.
+    let path = "/v1/cache/entry?name=www.example.com";
+    assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token("wrong", "GET", path).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token(READ, "GET", path).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -301,7 +406,7 @@ async fn an_unknown_outcome_or_format_is_refused() {
         "upstream=192.0.2.9:53",
         "upstream=192.0.2.1:53&outcome=hit",
     ] {
-        let (status, _) = doors.over_tcp("GET", &format!("/v1/histogram?{query}")).await;
+        let (status, _) = doors.with_token(READ, "GET", &format!("/v1/histogram?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
 }
@@ -352,16 +457,17 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
     assert!((value(&format!("{name}_sum")) - 5.05).abs() < 0.05);
     assert_eq!(value(&format!("{name}_count")), 100.0);
 
-    let (status, text) = doors.over_tcp("GET", "/v1/histogram?upstream=192.0.2.1:53").await;
+    let (status, text) = doors.with_token(READ, "GET", "/v1/histogram?upstream=192.0.2.1:53").await;
     assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
-    let (status, log) = doors.over_tcp("GET", "/v1/histogram?upstream=udp://192.0.2.1:53&format=log").await;
+    let (status, log) =
+        doors.with_token(READ, "GET", "/v1/histogram?upstream=udp://192.0.2.1:53&format=log").await;
     assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
 }
 
 #[tokio::test]
 async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
     for (table, expected) in [
-        ("", StatusCode::NOT_FOUND),
+        ("", StatusCode::UNAUTHORIZED),
         ("[control]\nhttp = \"127.0.0.1:1\"\nprofiles_over_http = true", StatusCode::BAD_REQUEST),
     ] {
         let doors = Doors::open_with(table).await;
@@ -378,11 +484,12 @@ async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
 }
 
 #[tokio::test]
-async fn the_configuration_is_read_again_over_the_socket_alone() {
+async fn the_configuration_is_read_again_by_those_who_may() {
     let doors = Doors::open().await;
     let file = doors.folder.path().join("ringdns.toml");
     let reload = async || doors.over_socket("POST", "/v1/reload").await;
-    assert_eq!(doors.over_tcp("POST", "/v1/reload").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(doors.over_tcp("POST", "/v1/reload").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token(READ, "POST", "/v1/reload").await.0, StatusCode::FORBIDDEN);
 
     let upstreams = || doors.service.resolver.upstreams();
     let link = &doors.service.links[0];
