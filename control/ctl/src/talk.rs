@@ -131,7 +131,7 @@ impl Ringdnsd {
             Ringdnsd::Socket(socket) => {
                 let stream = UnixStream::connect(socket).await.with_context(|| {
                     format!(
-                        "no ringdnsd at {self}: is it running, with this control.socket, and are you its user or root?"
+                        "no ringdnsd at {self}: is it running, with this control.socket, and are you its user, root or in the group ringdns?"
                     )
                 })?;
                 request = request.header("host", "ringdnsd");

@@ -138,7 +138,7 @@ fn audit_log(path: Option<&Path>) -> Result<(), Problem> {
         return Ok(());
     }
     let reason = format!("{} cannot be a file: its folder must exist, and it must be none", path.display());
-    Err(Problem::new("control.audit_log", reason, "Give a path such as /var/log/ringdns/audit.log"))
+    Err(Problem::new("control.audit_log", reason, "Give a path such as /var/lib/ringdns/audit.log"))
 }
 
 /// Checks the files of trust anchors.

@@ -1,6 +1,7 @@
 //! Tests of the HTTP API under clients that mean no good: it refuses or answers them, and takes
 //! nothing from DNS.
 
+mod document;
 mod hostile;
 
 use hostile::TOKENS;
@@ -19,10 +20,11 @@ use std::{
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    path::PathBuf,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
-use tempfile::NamedTempFile;
+use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -32,7 +34,8 @@ struct Scene {
     dns: SocketAddr,
     http: SocketAddr,
     _upstream: Upstream,
-    _tokens: NamedTempFile,
+    tokens: PathBuf,
+    _folder: TempDir,
 }
 
 impl Scene {
@@ -41,12 +44,15 @@ impl Scene {
         let host = Host::local();
         let (dns, http) = (free_address(&host), SocketAddr::from(([127, 0, 0, 1], free_port(&host))));
         let mut settings = Settings::loopback(dns, upstream.address());
-        let tokens = NamedTempFile::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
         fs::write(&tokens, TOKENS).unwrap();
         settings.control =
-            format!("http = \"{http}\"\nhttp_hosts = [\"dns1.example\"]\ntokens_file = {:?}", tokens.path());
+            format!("http = \"{http}\"\nhttp_hosts = [\"dns1.example\"]\ntokens_file = {tokens:?}");
+        // Overrides outlive the process: not in the folder of a ringdnsd that this host may have.
+        settings.tables += &format!("\n[lists]\noverrides_file = {:?}", folder.path().join("overrides"));
         let ringdnsd = Ringdnsd::start_behind(&host, &settings, wrapper);
-        Scene { ringdnsd, dns, http, _upstream: upstream, _tokens: tokens }
+        Scene { ringdnsd, dns, http, _upstream: upstream, tokens, _folder: folder }
     }
 
     /// Sends bytes over TCP and returns all that comes back until the connection is closed.
@@ -309,6 +315,54 @@ fn connections_of_the_api_take_nothing_from_dns() {
     assert!(grown < 24, "{grown} MiB more than before");
     println!("resident memory: {grown} MiB more than before; {files} descriptors before and after");
     println!("{:#}", scene.ringdnsd.stats()["api"]);
+}
+
+/// A token is made, put into the file, used over TCP, and withdrawn; the audit log tells of it.
+#[test]
+fn tokens_are_made_used_and_withdrawn() {
+    let scene = Scene::set(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let made = |role: &str| {
+        let told = scene.ringdnsd.told(&["--json", "token", "new", "--name", "alice@lab", "--role", role]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let [token, line] = ["token", "line"].map(|key| told[key].as_str().unwrap().to_owned());
+        assert!(token.starts_with("ringdns_") && token.len() == 72 && !line.contains(&token), "{told}");
+        let file = folder.path().join(role);
+        fs::write(&file, format!("{token}\n")).unwrap();
+        (file, line, token)
+    };
+    let ((read, line, secret), (operate, other, _)) = (made("read"), made("operate"));
+    let with = |file: &std::path::Path, arguments: &[&str]| {
+        let mut command = Command::new(program("ringctl"));
+        command.args(["--url", &format!("http://{}", scene.http), "--token-file"]).arg(file);
+        let output = command.args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(with(&read, &["status"]).1.contains("in no line of control.tokens_file"));
+    fs::write(&scene.tokens, format!("{line}\n{}", TOKENS)).unwrap();
+    scene.ringdnsd.process().signal(Signal::HUP);
+    until("the token is known", || with(&read, &["status"]).0.then_some(()));
+    let purge = ["cache", "purge", "--all"];
+    assert!(with(&read, &purge).1.contains("needs operate"));
+    fs::write(&scene.tokens, other).unwrap();
+    assert!(scene.ringdnsd.told(&["reload"]).contains("[control] is in effect"));
+    assert!(!with(&read, &["status"]).0, "it was withdrawn");
+    assert!(with(&operate, &purge).0);
+    let audit = scene.ringdnsd.told(&["audit"]);
+    let lines: Vec<_> = audit.lines().collect();
+    let words = [
+        &["signal:SIGHUP", "/v1/reload: done"][..],
+        &["token:alice@lab from 127.0.0.1:", "/v1/cache/purge?all=true: 403: "],
+        &["/v1/reload: done"],
+        &["token:alice@lab from 127.0.0.1:", "/v1/cache/purge?all=true: done"],
+    ];
+    assert_eq!(lines.len(), words.len(), "{audit}");
+    for (line, words) in lines.iter().zip(words) {
+        assert!(words.iter().all(|word| line.contains(word)), "{words:?}: {line}");
+    }
+    let log = scene.ringdnsd.process().output();
+    assert!(log.contains("audit: change who=\"token:alice@lab\""), "{log}");
+    assert!(!log.contains(&secret), "no token is in the log");
 }
 
 /// Runs a command whose standard output nobody reads.

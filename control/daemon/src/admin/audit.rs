@@ -21,18 +21,22 @@ use ringdns_common::fault::Fault;
 use serde::Deserialize;
 use std::{
     collections::VecDeque,
-    fs::OpenOptions,
+    fs::{OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 use tokio::task::spawn_blocking;
+use utoipa::IntoParams;
 
 /// Number of lines that are kept in memory.
 const KEPT: usize = 256;
 /// Most characters of a request's parameters that a line has.
 const PARAMETERS_MAX: usize = 1_024;
+
+/// Permissions of the file.
+const MODE: u32 = 0o640;
 
 /// Audit log.
 #[derive(Debug, Default)]
@@ -94,7 +98,15 @@ impl AuditLog {
 fn append(path: &Path, record: &AuditRecord) -> io::Result<()> {
     let mut line = serde_json::to_vec(record)?;
     line.push(b'\n');
-    OpenOptions::new().append(true).create(true).mode(0o640).open(path)?.write_all(&line)
+    let opened = match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let created = OpenOptions::new().append(true).create_new(true).mode(MODE).open(path);
+            // Whatever the umask is, the group may read it.
+            created.and_then(|file| file.set_permissions(Permissions::from_mode(MODE)).map(|()| file))
+        }
+        opened => opened,
+    };
+    opened?.write_all(&line)
 }
 
 fn now() -> String {
@@ -156,13 +168,22 @@ fn user(uid: Option<u32>) -> String {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
+    /// Number of changes; absent: all that are kept.
     last: Option<usize>,
 }
 
 /// Answers with the last changes, the newest last.
+#[utoipa::path(
+    get,
+    path = "/v1/audit",
+    operation_id = "audit",
+    params(AuditQuery),
+    responses((status = 200, description = "Answer", body = Vec<AuditRecord>)),
+)]
 pub(super) async fn list(
     State(service): SharedService,
     Parameters(query): Parameters<AuditQuery>,
@@ -175,7 +196,7 @@ pub(super) async fn list(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::fs;
 
     #[test]
     fn lines_go_to_the_file_of_that_name_and_the_last_ones_are_kept() {
@@ -184,7 +205,7 @@ mod tests {
         let audit = AuditLog::new(Some(path.clone()));
         let write = |count: usize| (0..count).for_each(|_| audit.write_signal("SIGHUP", "/v1/reload", None));
         write(2);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         fs::rename(&path, folder.path().join("audit.log.1")).unwrap();
         write(KEPT + 1);
         let text = fs::read_to_string(&path).unwrap();

@@ -19,6 +19,7 @@ mod problems;
 mod profile;
 mod routes;
 mod server;
+mod stall;
 mod stats;
 mod upkeep;
 mod upstreams;
@@ -39,7 +40,7 @@ use ringdns_fleet::Fleet;
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolver, snapshot::Snapshot, sweep::Sweeper};
 use ringdns_xdp::Verdicts;
-use routes::routes;
+use routes::router;
 use server::Door;
 use std::{
     io,
@@ -151,26 +152,26 @@ type SharedService = State<Arc<Service>>;
 
 /// Serves the API over the Unix socket until the task is dropped.
 pub async fn serve_socket(listener: UnixListener, service: Arc<Service>) -> io::Result<()> {
-    Door::of_socket(routes(&service, false), service).serve_socket(listener).await
+    Door::of_socket(router(&service, false), service).serve_socket(listener).await
 }
 
 /// Serves the API over TCP until the task is dropped.
 pub async fn serve_http(listener: TcpListener, service: Arc<Service>) -> io::Result<()> {
-    Door::of_http(routes(&service, true), service).serve_http(listener).await
+    Door::of_http(router(&service, true), service).serve_http(listener).await
 }
 
 /// Serves one connection to its end, over the Unix socket or over TCP without a token.
-#[cfg(fuzzing)]
+#[cfg(any(test, fuzzing))]
 pub async fn serve_one<S>(stream: S, service: Arc<Service>, over_socket: bool)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let loopback = std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST);
     let (door, peer) = match over_socket {
-        true => (Door::of_socket(routes(&service, false), service), caller::Peer::Socket { uid: None }),
+        true => (Door::of_socket(router(&service, false), service), caller::Peer::Socket { uid: None }),
         false => {
             let peer = caller::Peer::Http { client: (loopback, 1).into(), local: Some(loopback) };
-            (Door::of_http(routes(&service, true), service), peer)
+            (Door::of_http(router(&service, true), service), peer)
         }
     };
     door.serve_one(stream, peer).await;

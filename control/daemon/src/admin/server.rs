@@ -9,6 +9,7 @@ use super::{
     ApiCounters, ApiError, Service,
     caller::{Caller, Peer, Refusals},
     guard::{self, HostRule},
+    stall::Unstalled,
 };
 use crate::{
     listen::seats::{ConnectionSeat, Room, Seats},
@@ -153,7 +154,7 @@ impl Door {
     }
 
     /// Serves one connection to its end.
-    #[cfg(fuzzing)]
+    #[cfg(any(test, fuzzing))]
     pub(super) async fn serve_one<S>(self: Arc<Self>, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -189,11 +190,13 @@ impl Door {
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES)
             .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(stream), answer);
+            .serve_connection(TokioIo::new(Unstalled::new(stream)), answer);
         tokio::select! {
             served = poll_fn(|task| connection.poll_without_shutdown(task)) => {
-                if served.is_err() {
-                    counters.requests_malformed.inc();
+                match served {
+                    Err(error) if Unstalled::<S>::is_cause(&error) => return counters.connections_late.inc(),
+                    Err(_) => counters.requests_malformed.inc(),
+                    Ok(()) => {}
                 }
             }
             () = overdue(begun) => return counters.connections_late.inc(),
@@ -233,7 +236,7 @@ impl Door {
 }
 
 /// Returns the time for a request from its headers until its answer is read. `None`: a tap, which
-/// lasts as long as its client reads. A caller without the role that it needs gets no more than a
+/// lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it needs gets no more than a
 /// refusal. `profiles`: whether the caller may take profiles.
 fn allowed(path: &str, role: Option<Role>, profiles: bool) -> Option<Duration> {
     match (path, role) {

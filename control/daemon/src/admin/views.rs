@@ -18,12 +18,20 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use hdrhistogram::Histogram;
-use ringdns_api::{DaemonStatus, Sweeps};
+use ringdns_api::{DaemonStatus, Refused, Reloaded, Sweeps};
 use ringdns_dataplane::latency::Outcome;
 use serde::Deserialize;
 use std::sync::{LazyLock, atomic::Ordering};
 use tokio::task::spawn_blocking;
+use utoipa::{IntoParams, ToSchema};
 
+/// Answers with the state of the daemon, its problems and its upstreams.
+#[utoipa::path(
+    get,
+    path = "/v1/status",
+    operation_id = "status",
+    responses((status = 200, description = "Answer", body = DaemonStatus)),
+)]
 pub(super) async fn status(State(service): SharedService) -> Json<DaemonStatus> {
     let now = service.clock.nanos();
     let upstreams = service.resolver.upstreams();
@@ -44,14 +52,37 @@ pub(super) async fn status(State(service): SharedService) -> Json<DaemonStatus> 
     })
 }
 
+/// Answers 200, or 503 before ringdnsd answers queries and after that.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "healthz",
+    responses((status = 200, description = "Answer", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn healthz(State(service): SharedService) -> Result<&'static str, ApiError> {
     service.ready.load(Ordering::Acquire).then_some("ok\n").ok_or_else(|| ApiError::busy(NOT_READY))
 }
 
+/// Answers 200, or 503 with the reason while clients should not be sent here.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "readyz",
+    responses((status = 200, description = "Answer", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn readyz(State(service): SharedService) -> Result<&'static str, ApiError> {
     service.obstacle().map_or(Ok("ok\n"), |obstacle| Err(ApiError::busy(obstacle)))
 }
 
+/// Answers with every counter, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    responses(
+        (status = 200, description = "Answer", content((String = "text/plain"), (String = "application/openmetrics-text"))),
+    ),
+)]
 pub(super) async fn metrics(State(service): SharedService, headers: HeaderMap) -> Result<Response, ApiError> {
     let format = TextFormat::accepted(headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()));
     let latencies = service.latencies.total().await.map_err(ApiError::failed)?;
@@ -60,17 +91,33 @@ pub(super) async fn metrics(State(service): SharedService, headers: HeaderMap) -
 }
 
 /// Answers with every counter.
+#[utoipa::path(
+    get,
+    path = "/v1/stats",
+    operation_id = "stats",
+    responses((status = 200, description = "Answer", body = serde_json::Value)),
+)]
 pub(super) async fn stats(State(service): SharedService) -> Json<serde_json::Value> {
     Json(service.stats())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SweepsQuery {
+    /// Number of the last sweeps to show one by one.
     #[serde(default)]
     last: usize,
 }
 
+/// Answers with sweeps of the host tier and of Redis: sum of the last day, and the last ones.
+#[utoipa::path(
+    get,
+    path = "/v1/sweeps",
+    operation_id = "sweeps",
+    params(SweepsQuery),
+    responses((status = 200, description = "Answer", body = Sweeps)),
+)]
 pub(super) async fn sweeps(
     State(service): SharedService,
     Parameters(query): Parameters<SweepsQuery>,
@@ -79,6 +126,13 @@ pub(super) async fn sweeps(
     Json(Sweeps { host: service.sweeper.told(query.last), fleet })
 }
 
+/// Reads the configuration again, and answers with the tables that took effect.
+#[utoipa::path(
+    post,
+    path = "/v1/reload",
+    operation_id = "reload",
+    responses((status = 200, description = "Answer", body = Reloaded)),
+)]
 pub(super) async fn reload(State(service): SharedService) -> Result<Response, ApiError> {
     // The reloader takes one at a time; more that wait would each take a thread.
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
@@ -93,6 +147,15 @@ pub(super) async fn reload(State(service): SharedService) -> Result<Response, Ap
 
 /// Streams rows of the query log. They reveal which client asks for what, so a role is
 /// needed.
+#[utoipa::path(
+    get,
+    path = "/v1/log/tap",
+    operation_id = "tap",
+    responses(
+        (status = 200, description = "Answer", body = String, content_type = "application/x-ndjson"),
+        (status = 409, description = "A part that this needs is not configured", body = Refused),
+    ),
+)]
 pub(super) async fn tap(State(service): SharedService) -> Result<Response, ApiError> {
     let Some(log) = &service.log else {
         let reason = "the query log is disabled: set query_log.enabled = true";
@@ -103,16 +166,21 @@ pub(super) async fn tap(State(service): SharedService) -> Result<Response, ApiEr
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HistogramQuery {
+    /// Form: the text of HdrHistogram's plotters, or its compressed log.
     #[serde(default)]
+    #[param(inline)]
     format: ExportFormat,
+    /// Outcome of clients' queries: hit, stale or miss.
     outcome: Option<String>,
+    /// Address of an upstream, for its response times.
     upstream: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum ExportFormat {
     #[default]
@@ -120,6 +188,14 @@ pub(super) enum ExportFormat {
     Log,
 }
 
+/// Answers with service times of clients' queries, or response times of an upstream.
+#[utoipa::path(
+    get,
+    path = "/v1/histogram",
+    operation_id = "histogram",
+    params(HistogramQuery),
+    responses((status = 200, description = "Answer", body = String, content_type = "text/plain")),
+)]
 pub(super) async fn histogram(
     State(service): SharedService,
     Parameters(query): Parameters<HistogramQuery>,
@@ -156,7 +232,7 @@ fn export(
     match format {
         ExportFormat::Log => {
             let bytes = latency::log(histograms, service.latencies.since()).map_err(ApiError::failed)?;
-            Ok(bytes.into_response())
+            Ok(([(CONTENT_TYPE, "text/plain; charset=utf-8")], bytes).into_response())
         }
         ExportFormat::Text => {
             // A plotter reads one histogram per file; with several, comment lines separate them for
