@@ -41,10 +41,10 @@ readonly RUST_PACKAGES=(rustc-web cargo-web)
 # Only with Debian's compiler: rustup installs these itself.
 readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
 
-# Debian has no current ClickHouse: tests run it from PyPI, in an environment of its own (180 MB to
-# download, 560 MB on disk).
+# Debian has neither a current ClickHouse nor Schemathesis: tests run them from PyPI, in an environment of
+# its own (210 MB to download, 650 MB on disk).
 readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
-readonly PYTHON_PACKAGES=$here/../testkit/clickhouse/requirements.txt
+readonly PYTHON_PACKAGES=("$here"/../testkit/{clickhouse,schemathesis}/requirements.txt)
 
 # Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -108,17 +108,17 @@ install_missing() {
 # The folder has a copy of the requirements once all of them are installed.
 install_python_packages() {
     local installed=$PYTHON_FOLDER/requirements.txt
-    if cmp --silent "$PYTHON_PACKAGES" "$installed"; then
+    if cat "${PYTHON_PACKAGES[@]}" | cmp --silent - "$installed"; then
         say "every Python package is installed already"
         return
     fi
-    say "installing the packages of $(realpath "$PYTHON_PACKAGES") in $PYTHON_FOLDER"
+    say "installing the packages of $(realpath "${PYTHON_PACKAGES[@]}" | paste -sd ' ') in $PYTHON_FOLDER"
     [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER exists, and is not a Python environment: remove it, or set RINGDNS_PYTHON"
     rm -f "$installed"
     /usr/bin/python3 -m venv --clear "$PYTHON_FOLDER"
     "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
-        --only-binary :all: --requirement "$PYTHON_PACKAGES" || die "pip could not install them. Is PyPI reachable?"
-    install --mode 644 "$PYTHON_PACKAGES" "$installed"
+        --only-binary :all: "${PYTHON_PACKAGES[@]/#/--requirement=}" || die "pip could not install them. Is PyPI reachable?"
+    cat "${PYTHON_PACKAGES[@]}" >"$installed"
 }
 
 check_rust() {

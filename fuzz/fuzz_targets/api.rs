@@ -139,6 +139,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         ready: AtomicBool::new(true),
         draining: AtomicBool::new(false),
         levels: Default::default(),
+        audit: Default::default(),
         api: ApiCounters::default(),
     })
 }

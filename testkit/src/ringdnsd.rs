@@ -124,7 +124,7 @@ impl Ringdnsd {
     }
 
     fn uptime(&self) -> io::Result<u64> {
-        let (_, body) = self.get("/status")?;
+        let (_, body) = self.get("/v1/status")?;
         let status: Option<Value> = serde_json::from_str(&body).ok();
         let seconds = status.and_then(|status| status.get("uptime_secs")?.as_u64());
         seconds.ok_or_else(|| io::Error::other(body))

@@ -39,6 +39,15 @@ fn what_a_start_refuses_a_check_refuses() {
             "control.http: DNS over TCP has this port",
         ),
         (
+            with(&right, |it| it.control = "http = \"10.53.0.2:8053\"".into()),
+            "control.http: others can reach 10.53.0.2:8053",
+        ),
+        (with(&right, |it| it.control = format!("tokens_file = {file:?}")), "control.tokens_file: "),
+        (
+            with(&right, |it| it.control = format!("audit_log = {:?}", format!("{gone}/log"))),
+            "control.audit_log: ",
+        ),
+        (
             with(&right, |it| it.control = "http = \"[fe80::1]:8053\"".into()),
             "control.http: fe80::1 is link-local",
         ),
@@ -98,11 +107,15 @@ fn what_a_check_accepts_a_start_serves() {
     lab.server().run("ip", ["link", "property", "add", "dev", "vs", "altname", long]);
     lab.server().run("ip", ["address", "add", "fe80::53/64", "dev", "vs", "nodad"]);
     let sockets = Settings::sockets(upstream.address());
+    let hash = "00".repeat(32);
+    let tokens = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&tokens, format!("grafana read {hash}\n")).expect("a file");
+    let http = format!("http = \"10.53.0.2:8053\"\ntokens_file = {:?}", tokens.path());
     let by_altname = with(&Settings::xdp(upstream.address()), |it| it.interface = Some(long.into()));
     for settings in [
         listen(&sockets, &["0.0.0.0:53", "[::]:53"]),
         listen(&sockets, &["10.53.0.2:53", "[fe80::53%vs]:53"]),
-        with(&sockets, |it| it.control = "http = \"10.53.0.2:8053\"".into()),
+        with(&sockets, |it| it.control = http),
         by_altname,
     ] {
         let (code, said) = Ringdnsd::check(lab.server(), &settings, &[]);

@@ -209,6 +209,8 @@ fn tables_and_help_fit_80_columns() {
         &["profile", "heap"],
         &["profile", "cpu"],
         &["reload"],
+        &["audit"],
+        &["token", "new"],
         &["tap"],
     ] {
         fits(&ringdnsd.told(&[command, &["--help"]].concat()));

@@ -1,10 +1,12 @@
 //! Tests of listen addresses that this host gets while ringdnsd runs, loses and gets again.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringdns_testkit::{
     Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, program, sums, until,
 };
+use tempfile::NamedTempFile;
 
 /// Virtual addresses of the server. The first is also that of the HTTP API.
 const LATE: [IpAddr; 2] =
@@ -20,6 +22,7 @@ struct Scene {
     ringdnsd: Ringdnsd,
     _upstream: Upstream,
     names: u16,
+    _tokens: NamedTempFile,
 }
 
 impl Scene {
@@ -28,9 +31,11 @@ impl Scene {
         let upstream = Upstream::answering(lab.server());
         let mut settings = settings(upstream.address());
         settings.listen = [DNS_V4, dns(LATE[0]), dns(LATE[1])].map(|address| address.to_string()).into();
-        settings.control = format!("http = \"{}:8053\"", LATE[0]);
+        let tokens = NamedTempFile::new().expect("a file");
+        fs::write(&tokens, format!("grafana read {}\n", "00".repeat(32))).expect("a file");
+        settings.control = format!("http = \"{}:8053\"\ntokens_file = {:?}", LATE[0], tokens.path());
         let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-        Some(Scene { lab, ringdnsd, _upstream: upstream, names: 0 })
+        Some(Scene { lab, ringdnsd, _upstream: upstream, names: 0, _tokens: tokens })
     }
 
     /// Waits until the log has `times` lines that contain `words`.

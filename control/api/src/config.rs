@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 /// Configuration in effect. Passwords and parameters of URLs are left out.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigView {
     /// File that it was read from; `None`: the command line has it.
     pub file: Option<String>,
@@ -15,7 +16,7 @@ pub struct ConfigView {
 }
 
 /// Difference between the configuration in effect and a file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConfigDifference {
     /// Path of the key, or the name of the table if only files have changed that it names.
     pub key: String,

@@ -2,9 +2,10 @@
 
 use crate::{policy::PolicyTest, status::EntryView};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Way of a query, from the access list to upstreams.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Explained {
     /// Sentence that says who answers.
     pub verdict: String,
@@ -31,7 +32,7 @@ pub struct Explained {
 }
 
 /// Cache of a worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedWorker {
     /// Number of the worker.
     pub worker: usize,
@@ -49,7 +50,7 @@ pub struct ExplainedWorker {
 }
 
 /// Upstream that would be asked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainedUpstream {
     /// Address of the upstream.
     pub address: String,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod access;
 mod explain;
 mod policy;
 mod problem;
@@ -12,6 +13,7 @@ mod status;
 mod sweeps;
 
 pub use config::{ConfigDifference, ConfigView};
+pub use access::{AuditRecord, Refused, Role};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,

@@ -1,9 +1,10 @@
 //! Answers about lists, overrides, bans and floods.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Verdict of the lists on a question.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PolicyTest {
     /// Name in the question.
     pub name: String,
@@ -27,7 +28,7 @@ pub struct PolicyTest {
 }
 
 /// Place of a rule in its list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct RulePlace {
     /// File of the list.
     pub file: String,
@@ -38,7 +39,7 @@ pub struct RulePlace {
 }
 
 /// Freshness of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ListState {
     /// The list is a file, or its server confirmed it within the time between two downloads.
@@ -64,7 +65,7 @@ impl ListState {
 }
 
 /// List and its state.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ListStatus {
     /// Name of the list.
     pub name: String,
@@ -81,7 +82,7 @@ pub struct ListStatus {
 }
 
 /// Numbers of rules by which a list differs from its earlier version.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListChanges {
     /// New rules.
     pub added: u64,
@@ -90,7 +91,7 @@ pub struct ListChanges {
 }
 
 /// List whose rules have changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListDifference {
     /// Name of the list.
     pub name: String,
@@ -99,7 +100,7 @@ pub struct ListDifference {
 }
 
 /// Result of a download.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ListRefresh {
     /// Name of the list.
     pub name: String,
@@ -109,8 +110,8 @@ pub struct ListRefresh {
     pub error: Option<String>,
 }
 
-/// Answer of `GET /policy/overrides`: what operators have changed for a time.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Answer of `GET /v1/policy/overrides`: what operators have changed for a time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Overrides {
     /// Names that are blocked or allowed whatever lists say.
@@ -122,7 +123,7 @@ pub struct Overrides {
 }
 
 /// Name that is blocked or allowed, with all names below it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
     /// Name.
@@ -138,7 +139,7 @@ pub struct Override {
 }
 
 /// Effect of an override.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OverrideAction {
     /// The name does not exist.
@@ -148,7 +149,7 @@ pub enum OverrideAction {
 }
 
 /// Time in which no list decides. Without a group and a client, it is for all clients.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// Group of clients.
@@ -163,7 +164,7 @@ pub struct Pause {
 }
 
 /// Name that resolved to an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NameView {
     /// Name.
     pub name: String,
@@ -172,7 +173,7 @@ pub struct NameView {
 }
 
 /// Banned prefix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct BanView {
     /// Prefix of clients whose queries over UDP are dropped.
     pub prefix: String,
@@ -181,7 +182,7 @@ pub struct BanView {
 }
 
 /// Zone that is capped because of a flood of random names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FloodView {
     /// Name of the zone.
     pub zone: String,

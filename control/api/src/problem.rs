@@ -1,9 +1,10 @@
 //! Problems: conditions that an operator should know of while they last.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Weight of a problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// Clients notice nothing, and need not.
@@ -28,7 +29,7 @@ impl Severity {
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])+ $kind:ident, $label:literal, $severity:ident;)*) => {
         /// Kind of a problem. Its name is the same in status, metrics and alerts.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
         pub enum ProblemKind {
             $($(#[doc = $doc])+ #[serde(rename = $label)] $kind,)*
         }
@@ -103,7 +104,7 @@ kinds! {
 }
 
 /// Condition that an operator should know of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Kind.
     pub kind: ProblemKind,

@@ -1,11 +1,12 @@
-//! Answers of `GET /status`, `GET /cache/entry`, `POST /cache/purge` and `POST /reload`.
+//! Answers of `GET /v1/status`, `GET /v1/cache/entry`, `POST /v1/cache/purge` and `POST /v1/reload`.
 
 use crate::{policy::ListDifference, problem::Problem};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use utoipa::ToSchema;
 
 /// Status of a running ringdnsd.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct DaemonStatus {
     /// Version of the program.
     pub version: String,
@@ -37,7 +38,7 @@ pub struct DaemonStatus {
 }
 
 /// Zone whose trust anchors are managed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrustPointStatus {
     /// Zone.
     pub zone: String,
@@ -48,7 +49,7 @@ pub struct TrustPointStatus {
 }
 
 /// Key of a zone whose trust anchors are managed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TrustKeyStatus {
     /// Key tag.
     pub tag: u16,
@@ -61,7 +62,7 @@ pub struct TrustKeyStatus {
 }
 
 /// Resource usage of the daemon at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ResourceUsage {
     /// Resident set: pages in memory, as the kernel counts them, in bytes.
     pub resident_bytes: u64,
@@ -81,7 +82,7 @@ pub struct ResourceUsage {
 }
 
 /// State and counters of an upstream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct UpstreamStatus {
     /// Address in the configuration's form, with optional parts filled in: `udp://9.9.9.9:53`.
     pub address: String,
@@ -112,7 +113,7 @@ pub struct UpstreamStatus {
 }
 
 /// Percentiles of the times of answers and failures since the start, exact to 1 %.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Times {
     /// Number of answers and failures.
     pub count: u64,
@@ -127,7 +128,7 @@ pub struct Times {
 }
 
 /// Entry of the host tier.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EntryView {
     /// Domain name.
     pub name: String,
@@ -154,7 +155,7 @@ pub struct EntryView {
 }
 
 /// Result of a purge.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Purged {
     /// Number of entries removed from the host tier. The workers empty their caches and fill them
     /// again from the host tier.
@@ -166,7 +167,7 @@ pub struct Purged {
 }
 
 /// Filter of the log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LogFilter {
     /// Levels, as in `RUST_LOG`.
     pub filter: String,
@@ -175,7 +176,7 @@ pub struct LogFilter {
 }
 
 /// Result of reading the configuration again.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
     /// Changed tables that are in effect now.
     pub applied: BTreeSet<String>,

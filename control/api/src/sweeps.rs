@@ -1,6 +1,7 @@
-//! Answers of `GET /sweeps`: results of the sweeps of the host tier and of Redis.
+//! Answers of `GET /v1/sweeps`: results of the sweeps of the host tier and of Redis.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Result of one sweep, or the sum of several.
 pub trait Swept: Clone + Default {
@@ -12,7 +13,7 @@ pub trait Swept: Clone + Default {
 }
 
 /// Sweeps as the API reports them.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Told<R> {
     /// Number of sweeps in `sum`.
     pub sweeps: usize,
@@ -23,7 +24,7 @@ pub struct Told<R> {
 }
 
 /// Sweeps of the last day.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Sweeps {
     /// Sweeps of the host tier.
     pub host: Told<Report>,
@@ -33,7 +34,7 @@ pub struct Sweeps {
 
 /// Result of one sweep of the host tier. `near = renewed + unchanged + failed + skipped`, where
 /// `skipped` is the sum of its fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
     /// Start time in Unix time.
     pub at: u64,
@@ -60,7 +61,7 @@ pub struct Report {
 }
 
 /// Entries that were about to expire and were not renewed, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Skipped {
     /// Entries that clients do not ask for often enough.
     pub unasked: u64,
@@ -73,7 +74,7 @@ pub struct Skipped {
 }
 
 /// Entries removed, by reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Removed {
     /// Entries too old to be served even as stale.
     pub dead: u64,
@@ -111,7 +112,7 @@ impl Swept for Report {
 }
 
 /// Result of one sweep of Redis.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RedisSweep {
     /// Start time in Unix time.
     pub at: u64,

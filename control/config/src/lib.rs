@@ -19,6 +19,7 @@ pub mod secrets;
 pub mod settings;
 mod table;
 mod tables;
+pub mod tokens;
 mod values;
 mod wording;
 
@@ -32,7 +33,7 @@ pub use tables::{
     clickhouse::{ClickHouseConfig, Scheme},
     client_group::{ClientGroupConfig, DEFAULT_GROUP},
     client_names::ClientNamesConfig,
-    control::{ControlConfig, Requirement},
+    control::{ControlConfig, OpenMetrics, Requirement},
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,

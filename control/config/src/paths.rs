@@ -57,6 +57,10 @@ impl Config {
     pub fn paths(&self) -> Vec<NamedPath> {
         let mut paths = Paths::default();
         paths.add("control.socket", &self.control.socket, PathUse::WrittenFile);
+        paths.read("control.tokens_file", self.control.tokens_file.as_ref());
+        if let Some(path) = &self.control.audit_log {
+            paths.add("control.audit_log", path, PathUse::WrittenFile);
+        }
         self.paths_of_names(&mut paths);
         self.paths_of_resolution(&mut paths);
         self.paths_of_rows(&mut paths);
@@ -179,6 +183,7 @@ mod tests {
         tls_ca_file = "/p/16"
         [control]
         socket = "/p/17"
+        audit_log = "/p/18"
     "#;
 
     /// Tables that exclude some of the above. Their files have to exist: `parse` reads those of Redis.
@@ -197,6 +202,8 @@ mod tests {
         enabled = true
         privacy = "hash"
         key_file = "FOLDER/key"
+        [control]
+        tokens_file = "FOLDER/tokens"
     "#;
 
     #[test]
@@ -232,7 +239,7 @@ mod tests {
     #[test]
     fn keys_that_name_paths_are_in_a_sample() {
         let is_path = |name: &str| {
-            let mut ends = ["file", "files", "dir", "socket", "source"].into_iter();
+            let mut ends = ["file", "files", "dir", "socket", "source", "audit_log"].into_iter();
             ends.any(|end| name == end || name.ends_with(&format!("_{end}")))
         };
         for table in RawConfig::tables() {

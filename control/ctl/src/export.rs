@@ -24,7 +24,7 @@ pub async fn export_histogram(ringdnsd: &Ringdnsd, export: Histogram) -> anyhow:
     };
     let outcome = outcome.map(|outcome| format!("&outcome={}", escape(&outcome))).unwrap_or_default();
     let upstream = upstream.map(|address| format!("&upstream={}", escape(&address))).unwrap_or_default();
-    let body = ringdnsd.get(&format!("/histogram?format={format}{outcome}{upstream}")).await?;
+    let body = ringdnsd.get(&format!("/v1/histogram?format={format}{outcome}{upstream}")).await?;
     match output {
         Some(path) => fs::write(&path, &body).with_context(|| format!("writing {}", path.display())),
         None => Ok(io::stdout().write_all(&body)?),
@@ -34,9 +34,9 @@ pub async fn export_histogram(ringdnsd: &Ringdnsd, export: Histogram) -> anyhow:
 /// Writes a profile.
 pub async fn take_profile(ringdnsd: &Ringdnsd, profile: Profile) -> anyhow::Result<()> {
     let (path, takes, output) = match profile {
-        Profile::Heap { output } => ("/debug/pprof/heap".to_owned(), 0, output),
+        Profile::Heap { output } => ("/v1/debug/pprof/heap".to_owned(), 0, output),
         Profile::Cpu { seconds, output } => {
-            (format!("/debug/pprof/profile?seconds={seconds}"), seconds, output)
+            (format!("/v1/debug/pprof/profile?seconds={seconds}"), seconds, output)
         }
     };
     let patience = PROFILE_PATIENCE + Duration::from_secs(takes.into());

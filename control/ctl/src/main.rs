@@ -1,4 +1,4 @@
-//! `ringctl`: sends HTTP requests to a running ringdnsd over its Unix socket, and prints the
+//! `ringctl`: sends HTTP requests to a running ringdnsd over its Unix socket or over TCP, and prints the
 //! answers as text or JSON.
 
 #![forbid(unsafe_code)]
@@ -12,6 +12,7 @@ mod overrides;
 mod print;
 mod table;
 mod talk;
+mod tokens;
 mod upkeep;
 
 use anyhow::Context;
@@ -48,11 +49,24 @@ struct Arguments {
     /// Path of ringdnsd's control.socket.
     #[arg(long, global = true, default_value = "/run/ringdns/control.sock")]
     socket: PathBuf,
+    /// URL of ringdnsd's control.http, such as http://127.0.0.1:8053, in place of the socket.
+    #[arg(long, global = true, conflicts_with = "socket")]
+    url: Option<String>,
+    /// File whose first line is the token for --url.
+    #[arg(long, global = true, requires = "url", value_name = "FILE")]
+    token_file: Option<PathBuf>,
     /// Print ringdnsd's answer as JSON.
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
     command: Command,
+}
+
+impl Arguments {
+    /// Returns the ringdnsd that they name.
+    fn ringdnsd(&self) -> anyhow::Result<Ringdnsd> {
+        Ringdnsd::at(self.socket.clone(), self.url.as_deref(), self.token_file.as_deref())
+    }
 }
 
 #[derive(Subcommand)]
@@ -147,6 +161,15 @@ enum Command {
     /// A configuration that would be refused at the start changes nothing. SIGHUP does the same,
     /// but reports the result in the log only.
     Reload,
+    /// Make tokens for the HTTP API.
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// Show the last changes that callers asked for, with their results.
+    Audit {
+        /// Number of changes; ringdnsd keeps 256, and control.audit_log all.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
+    },
     /// Show or change the levels of the log, while ringdnsd runs.
     ///
     /// FILTER is a level of ringdns' own modules (error, warn, info, debug, trace), or a list as in
@@ -327,7 +350,14 @@ async fn main() -> ExitCode {
         Err(error) => return wrong_command_line(&error),
     };
     if let Command::Check(check) = &arguments.command {
-        return check.print(&Ringdnsd { socket: arguments.socket.clone() }, arguments.json).await;
+        return match arguments.ringdnsd() {
+            Ok(ringdnsd) => check.print(&ringdnsd, arguments.json).await,
+            Err(error) => {
+                // Standard error may be gone.
+                let _ = writeln!(io::stderr(), "ringctl: {error:#}");
+                ExitCode::from(monitor::UNKNOWN)
+            }
+        };
     }
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
@@ -368,18 +398,18 @@ fn is_end_of_reader(error: &anyhow::Error) -> bool {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let ringdnsd = Ringdnsd { socket: arguments.socket };
+    let ringdnsd = arguments.ringdnsd()?;
     let json = arguments.json;
     match arguments.command {
         // `main` has taken this one: its exit codes differ.
         Command::Check(_) => Ok(()),
         Command::Ready { follow } => monitor::ready(&ringdnsd, follow, json).await,
         Command::Status => {
-            let body = ringdnsd.get("/status").await?;
+            let body = ringdnsd.get("/v1/status").await?;
             print_as(json, &body, show_status)
         }
         Command::Upstreams => {
-            let body = ringdnsd.get("/status").await?;
+            let body = ringdnsd.get("/v1/status").await?;
             if json {
                 let status: Value = serde_json::from_slice(&body)?;
                 return Ok(writeln!(io::stdout(), "{}", status["upstreams"])?);
@@ -387,17 +417,17 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(false, &body, |status: DaemonStatus, out| show_upstreams(&status.upstreams, out))
         }
         Command::Stats { all } => {
-            let body = ringdnsd.get("/stats").await?;
+            let body = ringdnsd.get("/v1/stats").await?;
             print_as(json, &body, |stats: Value, out| show_counters(&stats, "", all, out))
         }
         Command::Sweeps { last } => {
-            let body = ringdnsd.get(&format!("/sweeps?last={last}")).await?;
+            let body = ringdnsd.get(&format!("/v1/sweeps?last={last}")).await?;
             print_as(json, &body, show_sweeps)
         }
         Command::Config(command) => command.run(&ringdnsd, json).await,
         Command::Cache(CacheCommand::Get { name, rtype }) => {
             let rtype = rtype.map(|rtype| format!("&type={}", escape(&rtype))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/cache/entry?name={}{rtype}", escape(&name))).await?;
+            let body = ringdnsd.get(&format!("/v1/cache/entry?name={}{rtype}", escape(&name))).await?;
             print_as(json, &body, |entries: Vec<EntryView>, out| {
                 entries.iter().try_for_each(|entry| show_entry(entry, out))
             })
@@ -413,7 +443,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let (name, rtype) = (escape(&name), escape(&rtype));
             let client = client.map(|client| format!("&client={client}")).unwrap_or_default();
             let group = group.map(|group| format!("&group={}", escape(&group))).unwrap_or_default();
-            let body = ringdnsd.get(&format!("/policy/test?name={name}&type={rtype}{client}{group}")).await?;
+            let body =
+                ringdnsd.get(&format!("/v1/policy/test?name={name}&type={rtype}{client}{group}")).await?;
             print_as(json, &body, show_policy_test)
         }
         Command::Policy(PolicyCommand::Overrides) => overrides::list(&ringdnsd, json).await,
@@ -429,7 +460,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Pause(pausing) => overrides::pause(&ringdnsd, json, &pausing).await,
         Command::Resume(choice) => overrides::resume(&ringdnsd, json, &choice).await,
         Command::Policy(PolicyCommand::Lists) => {
-            let body = ringdnsd.get("/policy/lists").await?;
+            let body = ringdnsd.get("/v1/policy/lists").await?;
             print_as(json, &body, show_lists)
         }
         Command::Policy(PolicyCommand::Refresh { name }) => upkeep::refresh(&ringdnsd, json, name).await,
@@ -437,14 +468,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print_as(json, &ringdnsd.get(&format!("/v1/names?address={address}")).await?, show_names)
         }
         Command::Policy(PolicyCommand::Bans) => {
-            print_as(json, &ringdnsd.get("/policy/bans").await?, show_bans)
+            print_as(json, &ringdnsd.get("/v1/policy/bans").await?, show_bans)
         }
         Command::Policy(PolicyCommand::Floods) => {
-            print_as(json, &ringdnsd.get("/policy/floods").await?, show_floods)
+            print_as(json, &ringdnsd.get("/v1/policy/floods").await?, show_floods)
         }
         Command::Log(log) => show_log(&log, json),
         Command::Histogram(export) => export_histogram(&ringdnsd, export).await,
         Command::Reload => upkeep::reload(&ringdnsd, json).await,
+        Command::Token(token) => token.run(json),
+        Command::Audit { last } => tokens::audit(&ringdnsd, json, last).await,
         Command::Explain(explain) => explain.print(&ringdnsd, json).await,
         Command::Logging(logging) => upkeep::logging(&ringdnsd, json, &logging).await,
         Command::Profile(profile) => take_profile(&ringdnsd, profile).await,

@@ -96,7 +96,7 @@ impl Check {
     }
 
     async fn look(&self, ringdnsd: &Ringdnsd) -> anyhow::Result<DaemonStatus> {
-        let body = ringdnsd.get("/status").await?;
+        let body = ringdnsd.get("/v1/status").await?;
         serde_json::from_slice(&body)
             .context("ringdnsd's answer cannot be read: use the ringctl of its version")
     }

@@ -79,14 +79,14 @@ pub async fn add(
         OverrideAction::Block => "block",
         OverrideAction::Allow => "allow",
     };
-    let path = format!("/policy/override?name={}&action={word}{}", escape(name), extent.parameters());
+    let path = format!("/v1/policy/override?name={}&action={word}{}", escape(name), extent.parameters());
     let body = ringdnsd.ask(Method::POST, &path).await?;
     print_as(json, &body, |entry: Override, out| show(&entry, out))
 }
 
 /// Removes the override for a name.
 pub async fn clear(ringdnsd: &Ringdnsd, json: bool, name: &str, choice: &GroupChoice) -> anyhow::Result<()> {
-    let path = format!("/policy/clear?name={}{}", escape(name), group(choice.group.as_deref()));
+    let path = format!("/v1/policy/clear?name={}{}", escape(name), group(choice.group.as_deref()));
     let body = ringdnsd.ask(Method::POST, &path).await?;
     print_as(json, &body, |cleared: bool, out| {
         writeln!(
@@ -100,14 +100,14 @@ pub async fn clear(ringdnsd: &Ringdnsd, json: bool, name: &str, choice: &GroupCh
 /// Pauses the lists.
 pub async fn pause(ringdnsd: &Ringdnsd, json: bool, pausing: &Pausing) -> anyhow::Result<()> {
     let parameters = pausing.extent.parameters() + &client(pausing.client);
-    let body = ringdnsd.ask(Method::POST, &format!("/policy/pause?{}", first(&parameters))).await?;
+    let body = ringdnsd.ask(Method::POST, &format!("/v1/policy/pause?{}", first(&parameters))).await?;
     print_as(json, &body, |pause: Pause, out| show_pause(&pause, out))
 }
 
 /// Ends a pause.
 pub async fn resume(ringdnsd: &Ringdnsd, json: bool, choice: &PauseChoice) -> anyhow::Result<()> {
     let parameters = group(choice.group.group.as_deref()) + &client(choice.client);
-    let body = ringdnsd.ask(Method::POST, &format!("/policy/resume?{}", first(&parameters))).await?;
+    let body = ringdnsd.ask(Method::POST, &format!("/v1/policy/resume?{}", first(&parameters))).await?;
     print_as(json, &body, |resumed: bool, out| {
         writeln!(out, "{}", if resumed { "lists decide again" } else { "they were not paused" })
     })
@@ -120,7 +120,7 @@ fn first(parameters: &str) -> &str {
 
 /// Shows all overrides and pauses.
 pub async fn list(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
-    let body = ringdnsd.get("/policy/overrides").await?;
+    let body = ringdnsd.get("/v1/policy/overrides").await?;
     print_as(json, &body, |Overrides { overrides, pauses }: Overrides, out| {
         if overrides.is_empty() && pauses.is_empty() {
             return writeln!(out, "none");

@@ -1,6 +1,6 @@
-//! HTTP client over the control socket.
+//! HTTP client over the control socket, or over TCP with a token.
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -10,20 +10,70 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::{
+    fmt, fs,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
-use tokio::{net::UnixStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
+    time::timeout,
+};
 
 /// Time that ringdnsd may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) struct Ringdnsd {
-    pub(super) socket: PathBuf,
+/// A running ringdnsd, and the way to it.
+pub(super) enum Ringdnsd {
+    /// Its control socket.
+    Socket(PathBuf),
+    /// Its HTTP address.
+    Http {
+        /// Host and port.
+        authority: String,
+        /// Value of the Authorization header.
+        authorization: Option<String>,
+    },
+}
+
+impl fmt::Display for Ringdnsd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ringdnsd::Socket(path) => path.display().fmt(f),
+            Ringdnsd::Http { authority, .. } => write!(f, "http://{authority}"),
+        }
+    }
 }
 
 impl Ringdnsd {
+    /// Returns the one at a URL, or else at a socket. A file has the token for the URL.
+    pub(super) fn at(socket: PathBuf, url: Option<&str>, token_file: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(url) = url else { return Ok(Ringdnsd::Socket(socket)) };
+        let Some(authority) = url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/')) else {
+            bail!(
+                "{url:?} is no URL of ringdnsd: write http:// and its control.http, such as http://127.0.0.1:8053"
+            );
+        };
+        if authority.is_empty() || authority.contains('/') {
+            bail!("{url:?} has no host, or a path: write http:// and host:port alone");
+        }
+        let authority = match authority.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => authority.to_owned(),
+            _ => format!("{authority}:80"),
+        };
+        let token = |path: &Path| {
+            let text =
+                fs::read_to_string(path).with_context(|| format!("--token-file {}", path.display()))?;
+            let token = text.lines().next().unwrap_or_default().trim();
+            if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+                bail!("--token-file {}: the first line is no token", path.display());
+            }
+            Ok(format!("Bearer {token}"))
+        };
+        Ok(Ringdnsd::Http { authority, authorization: token_file.map(token).transpose()? })
+    }
+
     pub(super) async fn get(&self, path: &str) -> anyhow::Result<Bytes> {
         self.ask(Method::GET, path).await
     }
@@ -44,7 +94,7 @@ impl Ringdnsd {
             anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         });
         let (status, body) = asked.await.with_context(|| {
-            format!("ringdnsd at {} took more than {} s to answer", self.socket.display(), patience.as_secs())
+            format!("ringdnsd at {self} took more than {} s to answer", patience.as_secs())
         })??;
         if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }
@@ -52,7 +102,7 @@ impl Ringdnsd {
     /// Prints rows of the query log as they arrive, until `count` rows are printed or ringdnsd
     /// stops.
     pub(super) async fn tap(&self, mut count: u64) -> anyhow::Result<()> {
-        let response = self.exchange(Method::GET, "/log/tap").await?;
+        let response = self.exchange(Method::GET, "/v1/log/tap").await?;
         let status = response.status();
         let mut body = response.into_body();
         if status != StatusCode::OK {
@@ -76,16 +126,40 @@ impl Ringdnsd {
     }
 
     pub(super) async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
-        let stream = UnixStream::connect(&self.socket).await.with_context(|| {
-            let socket = self.socket.display();
-            format!("no ringdnsd at {socket}: is it running, with this control.socket, and are you its user or root?")
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // The reader of the response sees and reports errors of the connection.
-        tokio::spawn(connection);
-        let request = Request::builder().method(method).uri(path).header("host", "ringdnsd");
-        Ok(sender.send_request(request.body(Empty::<Bytes>::new())?).await?)
+        let mut request = Request::builder().method(method).uri(path);
+        match self {
+            Ringdnsd::Socket(socket) => {
+                let stream = UnixStream::connect(socket).await.with_context(|| {
+                    format!(
+                        "no ringdnsd at {self}: is it running, with this control.socket, and are you its user, root or in the group ringdns?"
+                    )
+                })?;
+                request = request.header("host", "ringdnsd");
+                send(stream, request.body(Empty::new())?).await
+            }
+            Ringdnsd::Http { authority, authorization } => {
+                let stream = TcpStream::connect(authority).await.with_context(|| {
+                    format!("no ringdnsd at {self}: is it running, with this address as its control.http?")
+                })?;
+                request = request.header("host", authority);
+                if let Some(authorization) = authorization {
+                    request = request.header("authorization", authorization);
+                }
+                send(stream, request.body(Empty::new())?).await
+            }
+        }
     }
+}
+
+/// Sends a request over a connection.
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Response<Incoming>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // The reader of the response sees and reports errors of the connection.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
 }
 
 /// Returns an error with the reason that ringdnsd gave.
@@ -105,4 +179,25 @@ pub(super) fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_host_with_a_port_of_80_if_there_is_none() {
+        let at = |url: &str| Ringdnsd::at(PathBuf::from("/s"), Some(url), None).map(|it| it.to_string());
+        for (url, expected) in [
+            ("http://127.0.0.1:8053", "http://127.0.0.1:8053"),
+            ("http://dns1.example/", "http://dns1.example:80"),
+            ("http://[::1]", "http://[::1]:80"),
+        ] {
+            assert_eq!(at(url).unwrap(), expected);
+        }
+        for wrong in ["127.0.0.1:8053", "https://a", "http://", "http://a/v1"] {
+            assert!(at(wrong).unwrap_err().to_string().contains(wrong), "{wrong}");
+        }
+        assert_eq!(Ringdnsd::at(PathBuf::from("/s"), None, None).unwrap().to_string(), "/s");
+    }
 }

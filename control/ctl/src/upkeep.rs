@@ -17,7 +17,7 @@ const DOWNLOADS: Duration = Duration::from_secs(3_600);
 /// Downloads lists. Fails if one of them was not renewed.
 pub async fn refresh(ringdnsd: &Ringdnsd, json: bool, name: Option<String>) -> anyhow::Result<()> {
     let name = name.map(|name| format!("?name={}", escape(&name))).unwrap_or_default();
-    let path = format!("/policy/refresh{name}");
+    let path = format!("/v1/policy/refresh{name}");
     let body = ringdnsd.ask_within(DOWNLOADS, Method::POST, &path).await?;
     print_as(json, &body, show_refreshed)?;
     let results: Vec<ListRefresh> = serde_json::from_slice(&body)?;
@@ -40,7 +40,7 @@ pub async fn purge(
         (None, Some(suffix)) => format!("suffix={}", escape(&suffix)),
         (None, None) => "all=true".to_owned(),
     };
-    let body = ringdnsd.ask(Method::POST, &format!("/cache/purge?{what}")).await?;
+    let body = ringdnsd.ask(Method::POST, &format!("/v1/cache/purge?{what}")).await?;
     print_as(json, &body, |purged: Purged, out| {
         writeln!(
             out,
@@ -59,7 +59,7 @@ pub async fn purge(
 
 /// Reloads the configuration.
 pub async fn reload(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
-    let body = ringdnsd.ask(Method::POST, "/reload").await?;
+    let body = ringdnsd.ask(Method::POST, "/v1/reload").await?;
     print_as(json, &body, |Reloaded { applied, needs_restart, reasons, lists }, out| {
         if applied.is_empty() && needs_restart.is_empty() {
             return writeln!(out, "nothing has changed");
@@ -94,11 +94,11 @@ pub struct Logging {
 /// Shows or changes the levels of the log.
 pub async fn logging(ringdnsd: &Ringdnsd, json: bool, logging: &Logging) -> anyhow::Result<()> {
     let body = match (&logging.filter, logging.reset) {
-        (None, false) => ringdnsd.get("/logging").await?,
-        (None, true) => ringdnsd.ask(Method::POST, "/logging").await?,
+        (None, false) => ringdnsd.get("/v1/logging").await?,
+        (None, true) => ringdnsd.ask(Method::POST, "/v1/logging").await?,
         (Some(filter), _) => {
             let time = logging.time.map(|time| format!("&seconds={}", time.0.as_secs())).unwrap_or_default();
-            let path = format!("/logging?filter={}{time}", escape(filter));
+            let path = format!("/v1/logging?filter={}{time}", escape(filter));
             ringdnsd.ask(Method::POST, &path).await?
         }
     };

@@ -1,5 +1,6 @@
 //! Control socket: made at the start, unless another process has it.
 
+use nix::unistd::Group;
 use rustix::{
     fs::Mode,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
@@ -60,8 +61,11 @@ pub fn check(path: &Path) -> Result<(), SocketError> {
     Ok(())
 }
 
-/// Binds the control socket, accessible to its owner and its group only. Replaces one that a dead
-/// process left.
+/// Group whose members may use the control socket, if this host has it.
+const GROUP: &str = "ringdns";
+
+/// Binds the control socket, accessible to its owner and the group `ringdns` only. Replaces one that a
+/// dead process left.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     check(path)?;
     make(path).map_err(|source| SocketError::Made { path: path.to_owned(), source })
@@ -80,16 +84,33 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     // The file inherits the socket's mode, so that nobody else can open it, not even for a moment.
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    give_to_group(path);
     // The group may connect, whatever the umask is.
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
     rustix::net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
 }
 
+/// Gives the socket to the group, as far as this process may.
+fn give_to_group(path: &Path) {
+    let group = match Group::from_name(GROUP) {
+        Ok(Some(group)) => group.gid,
+        Ok(None) => return,
+        Err(error) => return tracing::warn!("the group {GROUP} cannot be looked up: {error}"),
+    };
+    if let Err(error) = std::os::unix::fs::chown(path, None, Some(group.as_raw())) {
+        tracing::warn!(
+            "control.socket: {} stays with the group of this process: {error}. Run ringdnsd as root or as a member of \
+             the group {GROUP}, so that the group may use ringctl",
+            path.display()
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net::UnixListener as StdListener;
+    use std::os::unix::{fs::MetadataExt, net::UnixListener as StdListener};
 
     fn refusal(path: &Path) -> String {
         let message = check(path).unwrap_err().to_string();
@@ -110,6 +131,11 @@ mod tests {
         check(&path).unwrap();
         let _bound = bind(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        if let Some(group) = Group::from_name(GROUP).unwrap()
+            && rustix::process::getuid().is_root()
+        {
+            assert_eq!(fs::metadata(&path).unwrap().gid(), group.gid.as_raw());
+        }
         assert!(refusal(&path).contains("another ringdnsd"));
 
         let file = folder.path().join("file");

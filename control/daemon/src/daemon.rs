@@ -25,11 +25,12 @@ use crate::{
     sandbox::Folders,
     service_manager,
     stop::{self, GRACE, StopSignals},
+    tokens::Tokens,
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
 use ringdns_common::{backroom::Backroom, cores, counters::Total};
-use ringdns_config::Config;
+use ringdns_config::{Config, tokens::Token};
 use ringdns_dataplane::{
     clock::Clock, demand::DemandLine, doorbell::Doorbell, log::Line, policy::QueryPolicy, punt::Link,
 };
@@ -276,7 +277,8 @@ impl Plane {
         let socket = control_socket::bind(&path)?;
         let http = claim.http.map(tokio::net::TcpListener::from_std).transpose()?;
         let (resolver, links, steering) = (self.resolver.clone(), self.links.clone(), self.steering.clone());
-        let service = Arc::new(self.service(listener, sweeper, snapshot.clone())?);
+        let tokens = Tokens::read(&self.config.control)?;
+        let service = Arc::new(self.service(listener, sweeper, snapshot.clone(), tokens)?);
         let over_socket = admin::serve_socket(socket, service.clone());
         parts.spawn(async { ("the API", over_socket.await) });
         if let Some(http) = http {
@@ -452,6 +454,7 @@ impl Plane {
         listener: Arc<Listener>,
         sweeper: Arc<Sweeper>,
         snapshot: Option<Arc<Snapshot>>,
+        tokens: Vec<Token>,
     ) -> io::Result<Service> {
         let tally = self.tally;
         let (resolver, links, bans) = (self.resolver.clone(), self.links.clone(), self.bans.clone());
@@ -461,7 +464,9 @@ impl Plane {
             reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
                 .with_local(self.local)
                 .with_access(access)
-                .within(self.folders),
+                .within(self.folders)
+                .with_tokens(tokens),
+            audit: admin::AuditLog::new(self.config.control.audit_log.clone()),
             lists,
             bans: self.bans,
             firewall: self.firewall,

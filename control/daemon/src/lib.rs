@@ -42,5 +42,6 @@ pub mod reload;
 pub mod sandbox;
 pub mod service_manager;
 pub mod stop;
+pub mod tokens;
 pub mod verdict;
 pub mod workers;

@@ -101,8 +101,8 @@ pub fn warnings(config: &Config, policy: &QueryPolicy) -> Vec<String> {
     };
     let http = config.control.http.filter(|http| !http.ip().is_loopback()).map(|http| {
         format!(
-            "control.http serves status and counters to everybody who can reach {http}, without a password: use a \
-             loopback address, or restrict it with a firewall"
+            "control.http takes tokens at {http} unencrypted: everybody on the way can read and use them. Use a loopback \
+             address behind a proxy with TLS, or a network of your own"
         )
     });
     let open = config.server.listen.iter().find(open).map(warning);
@@ -258,7 +258,7 @@ mod tests {
             ("[::]:1", true),
             ("10.53.0.2:1", true),
         ] {
-            let config = config("127.0.0.1:53", &format!("[control]\nhttp = {http:?}"));
+            let config = config("127.0.0.1:53", &format!("[control]\nhttp = {http:?}\ntokens_file = \"t\""));
             let warnings = warnings(&config, &policy(&config, &Groups::default()).unwrap());
             assert_eq!(warnings.len(), usize::from(warned), "{http}: {warnings:?}");
             assert!(warnings.iter().all(|text| text.contains(http)));

@@ -11,6 +11,7 @@ use crate::{
     memory::{self, AllowedMemory},
     nic::{InterfaceKey, Interfaces},
     policy, problems,
+    tokens::Tokens,
 };
 use ringdns_common::cgroup::CgroupLimits;
 use ringdns_config::{Config, Problem};
@@ -103,6 +104,8 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
     };
     let memory = memory::fit(config, &AllowedMemory::read());
     let socket = control_socket(&config.control.socket);
+    let tokens = Tokens::read(&config.control).map(drop);
+    let audit = audit_log(config.control.audit_log.as_deref());
     let log = ringdns_querylog::check(&config.query_log);
     let policy =
         Groups::of(&config.lists.groups).and_then(|groups| policy::policy(config, &groups)).map(|policy| {
@@ -116,9 +119,26 @@ pub fn check(config: &mut Config) -> Vec<Problem> {
         used.map(drop)
             .map_err(|error| Problem::new(format!("upstream[{i}].tls_ca_file"), error.reason, error.remedy))
     });
-    let checks =
-        [interface, policy].into_iter().chain(upstreams).chain([anchors(config), socket, log, memory]);
+    let checks = [interface, policy].into_iter().chain(upstreams).chain([
+        anchors(config),
+        socket,
+        tokens,
+        audit,
+        log,
+        memory,
+    ]);
     checks.filter_map(Result::err).collect()
+}
+
+/// Checks that the audit log has a folder to be in.
+fn audit_log(path: Option<&Path>) -> Result<(), Problem> {
+    let Some(path) = path else { return Ok(()) };
+    let folder = path.parent().unwrap_or(path);
+    if folder.is_dir() && !path.is_dir() {
+        return Ok(());
+    }
+    let reason = format!("{} cannot be a file: its folder must exist, and it must be none", path.display());
+    Err(Problem::new("control.audit_log", reason, "Give a path such as /var/lib/ringdns/audit.log"))
 }
 
 /// Checks the files of trust anchors.

@@ -15,6 +15,7 @@ use crate::{
     local::{self, LocalSources},
     policy, preflight,
     sandbox::Folders,
+    tokens::Tokens,
 };
 use parking_lot::Mutex;
 use ringdns_api::{ConfigDifference, ConfigView, Reloaded, RulePlace};
@@ -23,6 +24,7 @@ use ringdns_config::{
     Config, ConfigError,
     error::{FilePlace, place_of},
     settings,
+    tokens::Token,
 };
 use ringdns_dataplane::{census::CensusTotals, group::Group, policy::QueryPolicy, punt::Link};
 use ringdns_policy::{list::Found, overrides::OVERRIDES};
@@ -61,6 +63,8 @@ pub struct Reloader {
     bans: Arc<Bans>,
     /// `None`: there is no XDP program.
     access: Option<AccessGate>,
+    /// Tokens of the API.
+    pub tokens: Tokens,
     running: Mutex<Running>,
     /// Whether the configuration was read from a file, and can be read again.
     is_file: bool,
@@ -103,6 +107,7 @@ impl Reloader {
             bans,
             access: None,
             folders: None,
+            tokens: Tokens::default(),
             running,
             fault,
             waiting,
@@ -113,6 +118,12 @@ impl Reloader {
     /// Takes over the local data that the process was started with.
     pub fn with_local(self, local: LocalSources) -> Self {
         self.running.lock().local = local;
+        self
+    }
+
+    /// Sets the tokens of the API that the process was started with.
+    pub fn with_tokens(self, tokens: Vec<Token>) -> Self {
+        self.tokens.set(tokens);
         self
     }
 
@@ -300,6 +311,8 @@ impl Reloader {
                 Some((sources.load(&config.local).map_err(refused)?, sources))
             }
         };
+        let tokens = changed.contains("control").then(|| Tokens::read(&config.control)).transpose();
+        let tokens = tokens.map_err(|problem| refused(vec![problem]))?;
         // Before workers know of new groups, there are lists for them.
         if !lists.is_empty() {
             reloaded.lists = self.lists.load(&config.lists).map_err(refused)?;
@@ -328,8 +341,21 @@ impl Reloader {
         if !engines.is_empty() {
             self.resolver.set_safe_search(local::safe_search(config.safe_search));
         }
-        reloaded.applied =
-            policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
+        let mut control = BTreeSet::new();
+        if let Some(new) = tokens {
+            self.tokens.set(new);
+            if tables.without_tokens() == running.tables.without_tokens() {
+                control.insert("control".to_owned());
+            }
+        }
+        reloaded.applied = policies
+            .into_iter()
+            .chain(resolvers)
+            .chain(lists)
+            .chain(data)
+            .chain(engines)
+            .chain(control)
+            .collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         reloaded.reasons = reasons(&reloaded.needs_restart);
         running.tables.take(tables, &reloaded.applied);

@@ -140,6 +140,7 @@ impl Simulator {
             ready: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             levels: Default::default(),
+            audit: Default::default(),
             api: Default::default(),
         };
         drop(inside);

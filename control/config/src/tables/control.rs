@@ -15,19 +15,33 @@ const SOCKET_PATH_MAX: usize = 107;
 table! {
     /// Control socket, HTTP endpoint and profiles.
     "[control]" RawControl {
-        /// Unix socket that `ringctl` connects to. Only its owner can open it.
+        /// Unix socket that `ringctl` connects to. Its owner and the group `ringdns`, if there is
+        /// one, can open it, and may do everything.
         socket: String = "/run/ringdns/control.sock".into(),
-        /// Address and port of `/metrics`, `/healthz`, `/readyz` and other read-only requests.
-        /// Requests that change something, and those that show names or clients, are served over
-        /// the Unix socket alone. Absent: off.
+        /// Address and port of the API over HTTP: `/healthz`, `/readyz` and `/metrics` for all
+        /// clients, everything else for those with a token of `tokens_file`. An address that is not
+        /// loopback needs that file. Absent: off.
         http: Option<String> = None,
+        /// File of the tokens that are good for `http`: a line for each, with its name, its role and
+        /// the SHA-256 of it, as `ringctl token new` prints it. A token of the role `read` shows
+        /// everything, names and clients included; `operate` changes things too. It is read again at
+        /// a reload. Absent: without a token, `http` serves the first three alone.
+        tokens_file: Option<String> = None,
+        /// Clients that read `/metrics` over `http` without a token: `"loopback"`: all if `http` is a
+        /// loopback address; `"all"`; `"none"`.
+        open_metrics: OpenMetrics = OpenMetrics::Loopback,
+        /// File to which a line of JSON is appended for each change that is asked for: time, caller,
+        /// request and result. The log has the same lines, under the target `audit`, and `ringctl
+        /// audit` shows the last ones. The file is opened anew for each line, so it may be renamed at
+        /// any time. Absent: the log alone.
+        audit_log: Option<String> = None,
         /// Host names by which clients may address `http`, such as `"dns1.example"`. Loopback
         /// addresses, `localhost` and the address itself need not be listed. Requests for other
         /// hosts are refused, so that no page in a browser can read the API (DNS rebinding).
         http_hosts: Vec<String> = Vec::new(),
-        /// Whether memory and CPU profiles (`/debug/pprof/`) are served over `http`, too. They
-        /// reveal internals of ringdnsd, and taking one costs it time, so `http` must be a loopback
-        /// address.
+        /// Whether memory and CPU profiles (`/v1/debug/pprof/`) are served over `http` without a token,
+        /// which profilers cannot send. They reveal internals of ringdnsd, and taking one costs it time,
+        /// so `http` must be a loopback address.
         profiles_over_http: bool = false,
         /// Parts that have to work for `/readyz` to answer 200, besides reception and workers, so that load
         /// balancers and routers send clients elsewhere: `"upstream"` (an upstream for names in no
@@ -42,6 +56,19 @@ table! {
         /// from the beginning of it, so that clients are sent elsewhere first. A second signal ends
         /// it. At most five minutes.
         drain: TimeSpan = TimeSpan::secs(0),
+    }
+}
+
+choice! {
+    /// Clients that read the metrics without a token.
+    OpenMetrics {
+        /// All, if the address is a loopback address.
+        #[default]
+        Loopback = "loopback",
+        /// All.
+        All = "all",
+        /// None.
+        None = "none",
     }
 }
 
@@ -81,8 +108,14 @@ const DRAIN_MAX: Duration = Duration::from_secs(300);
 pub struct ControlConfig {
     /// Unix socket of the API.
     pub socket: PathBuf,
-    /// TCP address of the API's read-only part.
+    /// TCP address of the API.
     pub http: Option<SocketAddr>,
+    /// File of the tokens that are good for it.
+    pub tokens_file: Option<PathBuf>,
+    /// Whether metrics are served over HTTP without a token.
+    pub open_metrics: bool,
+    /// File of the audit log.
+    pub audit_log: Option<PathBuf>,
     /// Host names by which clients may address it, lowercased and without a final dot.
     pub http_hosts: Vec<String>,
     /// Whether profiles are served over HTTP.
@@ -112,14 +145,19 @@ impl RawControl {
             let reason = format!("DNS over TCP has this port (server.listen: {taken})");
             return Err(Problem::new("control.http", reason, "Give another port"));
         }
+        let exposed = http.filter(|http| !http.ip().is_loopback());
+        if let Some(http) = exposed.filter(|_| self.tokens_file.is_none()) {
+            let reason = format!("others can reach {http}, and there are no tokens to tell them apart");
+            let remedy = "Set control.tokens_file to a file of tokens (ringctl token new), or control.http to a loopback \
+                          address";
+            return Err(Problem::new("control.http", reason, remedy));
+        }
         if self.profiles_over_http && http.is_none() {
             let reason = "there is no HTTP address to serve profiles at";
             let remedy = "Set control.http, or remove the key: the Unix socket always serves them";
             return Err(Problem::new("control.profiles_over_http", reason, remedy));
         }
-        if let Some(http) =
-            http.filter(|http: &SocketAddr| self.profiles_over_http && !http.ip().is_loopback())
-        {
+        if let Some(http) = exposed.filter(|_| self.profiles_over_http) {
             let reason = format!("others can reach {http}, and profiles show what is in memory");
             let remedy = "Set control.http to a loopback address, or remove the key: the Unix socket always serves them";
             return Err(Problem::new("control.profiles_over_http", reason, remedy));
@@ -132,6 +170,13 @@ impl RawControl {
         Ok(ControlConfig {
             socket: self.socket.into(),
             http,
+            tokens_file: self.tokens_file.map(Into::into),
+            open_metrics: match self.open_metrics {
+                OpenMetrics::Loopback => exposed.is_none(),
+                OpenMetrics::All => true,
+                OpenMetrics::None => false,
+            },
+            audit_log: self.audit_log.map(Into::into),
             http_hosts,
             profiles_over_http: self.profiles_over_http,
             ready_requires: self.ready_requires,
@@ -154,7 +199,16 @@ fn http_host(text: &str) -> Result<String, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{MINIMAL, refused};
+    use crate::testing::{MINIMAL, minimal_with, refused};
+
+    #[test]
+    fn metrics_are_open_on_loopback_unless_the_file_says_otherwise() {
+        let open = |lines: &str| minimal_with(&format!("[control]\n{lines}")).control.open_metrics;
+        assert!(open("http = \"127.0.0.1:80\"") && open("http = \"[::1]:80\""));
+        let exposed = "http = \"192.0.2.1:80\"\ntokens_file = \"t\"\n";
+        assert!(!open(exposed) && open(&format!("{exposed}open_metrics = \"all\"")));
+        assert!(!open("http = \"127.0.0.1:80\"\nopen_metrics = \"none\""));
+    }
 
     #[test]
     fn wrong_values_are_refused() {
@@ -164,6 +218,8 @@ mod tests {
             &[
                 ["http = \"8053\"", "6", "control.http", "no IP address", "127.0.0.1:8053"],
                 ["http = \"0.0.0.0:5300\"", "6", "control.http", "has this port", "another port"],
+                ["http = \"192.0.2.1:80\"", "6", "control.http", "no tokens", "control.tokens_file"],
+                ["open_metrics = \"yes\"", "6", "control.open_metrics", "yes", "Correct the value"],
                 ["http_hosts = [\"a:80\"]", "6", "control.http_hosts", "no host name", "no port"],
                 ["socket = \"\"", "6", "control.socket", "empty", "short path"],
                 [&long, "6", "control.socket", "107 bytes", "short path"],
@@ -175,8 +231,8 @@ mod tests {
                     "Set control.http",
                 ],
                 [
-                    "http = \"192.0.2.1:80\"\nprofiles_over_http = true",
-                    "7",
+                    "http = \"192.0.2.1:80\"\ntokens_file = \"t\"\nprofiles_over_http = true",
+                    "8",
                     "control.profiles_over_http",
                     "others can reach 192.0.2.1:80",
                     "loopback",

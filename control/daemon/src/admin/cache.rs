@@ -6,7 +6,7 @@ use super::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use hickory_proto::serialize::binary::BinDecodable;
-use ringdns_api::{EntryView, Purged};
+use ringdns_api::{EntryView, Purged, Refused};
 use ringdns_common::names;
 use ringdns_dataplane::{
     clock::Secs,
@@ -23,16 +23,30 @@ use std::{
     time::Duration,
 };
 use tokio::time::timeout;
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EntryQuery {
+    /// Domain name.
     name: String,
+    /// Record type; absent: all.
     #[serde(rename = "type")]
     rtype: Option<String>,
 }
 
 /// Answers with all entries of a name, of one type or of all types.
+#[utoipa::path(
+    get,
+    path = "/v1/cache/entry",
+    operation_id = "cache_entry",
+    params(EntryQuery),
+    responses(
+        (status = 200, description = "Answer", body = Vec<EntryView>),
+        (status = 404, description = "Nothing of this name", body = Refused),
+    ),
+)]
 pub(super) async fn entry(
     State(service): SharedService,
     Parameters(query): Parameters<EntryQuery>,
@@ -118,11 +132,15 @@ fn text_of(record: &Record) -> String {
 }
 
 /// Parameters of a purge. Exactly one of the three must be given.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PurgeQuery {
+    /// Name to purge.
     name: Option<String>,
+    /// Name to purge with all names below it.
     suffix: Option<String>,
+    /// Whether to purge everything.
     #[serde(default)]
     all: bool,
 }
@@ -131,6 +149,13 @@ pub(super) struct PurgeQuery {
 const TELLING: Duration = Duration::from_millis(500);
 
 /// Purges the host tier, the workers' caches, the snapshot and the fleet.
+#[utoipa::path(
+    post,
+    path = "/v1/cache/purge",
+    operation_id = "cache_purge",
+    params(PurgeQuery),
+    responses((status = 200, description = "Answer", body = Purged)),
+)]
 pub(super) async fn purge(
     State(service): SharedService,
     Parameters(query): Parameters<PurgeQuery>,

@@ -1,6 +1,9 @@
 //! Requests about the configuration in effect.
 
-use super::{ApiError, SharedService, guard::Turns};
+use super::{
+    SharedService,
+    guard::{ApiError, Turns},
+};
 use axum::{Json, extract::State};
 use ringdns_api::{ConfigDifference, ConfigView};
 use ringdns_common::units::Bytes;
@@ -9,6 +12,12 @@ use std::sync::LazyLock;
 use tokio::task::spawn_blocking;
 
 /// Shows the configuration in effect, with the sizes that were lowered to what fits.
+#[utoipa::path(
+    get,
+    path = "/v1/config",
+    operation_id = "config",
+    responses((status = 200, description = "Answer", body = ConfigView)),
+)]
 pub(super) async fn show(State(service): SharedService) -> Json<ConfigView> {
     let mut view = service.reloader.view();
     let cache = &service.config.cache;
@@ -26,6 +35,12 @@ pub(super) async fn show(State(service): SharedService) -> Json<ConfigView> {
 }
 
 /// Compares the configuration in effect with its file.
+#[utoipa::path(
+    get,
+    path = "/v1/config/diff",
+    operation_id = "config_diff",
+    responses((status = 200, description = "Answer", body = Vec<ConfigDifference>)),
+)]
 pub(super) async fn diff(State(service): SharedService) -> Result<Json<Vec<ConfigDifference>>, ApiError> {
     // Like a reload, it waits for others; more that wait would each take a thread.
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);

@@ -33,6 +33,13 @@ const PACE: Duration = Duration::from_millis(10);
 
 /// Explains a query. Workers take up to a second to say what they have, so one request at a time is
 /// answered.
+#[utoipa::path(
+    get,
+    path = "/v1/explain",
+    operation_id = "explain",
+    params(TestQuery),
+    responses((status = 200, description = "Answer", body = Explained)),
+)]
 pub(super) async fn explain(
     State(service): SharedService,
     Parameters(query): Parameters<TestQuery>,

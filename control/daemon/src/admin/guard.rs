@@ -1,15 +1,18 @@
 //! Checks of a request before its path is looked at, and the form of all errors.
 
+use super::caller::{Caller, Peer};
 use axum::{
-    Json,
-    extract::{FromRequestParts, Query, Request},
+    Extension, Json,
+    extract::{FromRequestParts, Query, Request, State},
     http::{
-        HeaderMap, Method, StatusCode, Uri, Version,
-        header::{CONTENT_LENGTH, HOST, RETRY_AFTER, TRANSFER_ENCODING},
+        HeaderMap, HeaderValue, Method, StatusCode, Uri, Version,
+        header::{CONTENT_LENGTH, HOST, ORIGIN, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE},
         request::Parts,
     },
+    middleware::Next,
     response::{IntoResponse, Response},
 };
+use ringdns_api::{Refused, Role};
 use ringdns_config::ControlConfig;
 use serde::de::DeserializeOwned;
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -25,12 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct ApiError(pub(super) StatusCode, pub(super) String);
 
+/// Reason of an error, beside its response.
+#[derive(Clone)]
+pub(super) struct Reason(pub(super) Arc<str>);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = Json(serde_json::json!({ "error": self.1 }));
+        let reason = Extension(Reason(self.1.as_str().into()));
+        let body = Json(Refused { error: self.1 });
         match self.0 {
-            StatusCode::SERVICE_UNAVAILABLE => (self.0, [(RETRY_AFTER, "1")], body).into_response(),
-            status => (status, body).into_response(),
+            StatusCode::SERVICE_UNAVAILABLE => (self.0, reason, [(RETRY_AFTER, "1")], body).into_response(),
+            StatusCode::UNAUTHORIZED => {
+                (self.0, reason, [(WWW_AUTHENTICATE, "Bearer realm=\"ringdns\"")], body).into_response()
+            }
+            status => (status, reason, body).into_response(),
         }
     }
 }
@@ -67,11 +78,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
 
 /// Answers a request for a path that is not served.
 pub(super) async fn not_found(uri: Uri) -> ApiError {
-    let reason = format!(
-        "{:?} is not served here; what shows names or clients, and what changes something, is served over \
-         control.socket alone",
-        uri.path()
-    );
+    let reason = format!("there is nothing at {:?}: GET /v1/openapi.json has all paths", uri.path());
     ApiError(StatusCode::NOT_FOUND, reason)
 }
 
@@ -138,12 +145,8 @@ fn without_port(authority: &str) -> Option<&str> {
     }
 }
 
-/// Refuses a request that no client of the API sends. `hosts` are those of a TCP address, with the
-/// address that the client connected to.
-pub(super) fn check<B>(
-    request: &Request<B>,
-    hosts: Option<(&HostRule, Option<IpAddr>)>,
-) -> Result<(), ApiError> {
+/// Refuses a request that no client of the API sends. `hosts` are those of a TCP address.
+pub(super) fn check<B>(request: &Request<B>, hosts: &HostRule, peer: Peer) -> Result<(), ApiError> {
     let (headers, uri) = (request.headers(), request.uri());
     if has_body(headers) {
         let reason = "no request of this API has a body: give parameters in the query string";
@@ -154,23 +157,47 @@ pub(super) fn check<B>(
     if more.is_some() || (host.is_none() && request.version() >= Version::HTTP_11) {
         return Err(ApiError::bad("give exactly one Host header (RFC 9112 section 3.2)"));
     }
-    let Some((hosts, local)) = hosts else { return Ok(()) };
+    let Peer::Http { local, .. } = peer else { return Ok(()) };
     let host = host.map(|host| host.to_str().unwrap_or_default());
     let named = [host, uri.authority().map(|authority| authority.as_str())];
-    match named.into_iter().flatten().find(|host| !hosts.permits(host, local)) {
-        None => Ok(()),
-        Some(host) => {
-            let reason = format!(
-                "host {host:?} is not served: use localhost, a loopback address or the address of control.http, or \
-                 list the name in control.http_hosts"
-            );
-            Err(ApiError(StatusCode::MISDIRECTED_REQUEST, reason))
-        }
+    if let Some(host) = named.into_iter().flatten().find(|host| !hosts.permits(host, local)) {
+        let reason = format!(
+            "host {host:?} is not served: use localhost, a loopback address or the address of control.http, or \
+             list the name in control.http_hosts"
+        );
+        return Err(ApiError(StatusCode::MISDIRECTED_REQUEST, reason));
     }
+    if !is_of_same_origin(headers, host) {
+        let reason = "a page of another origin sent this: only pages that are served here may use the API";
+        return Err(ApiError(StatusCode::FORBIDDEN, reason.into()));
+    }
+    Ok(())
+}
+
+/// Whether a request is of a page that was served under the same host, or of no page.
+fn is_of_same_origin(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let is_same = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        authority.zip(host).is_some_and(|(authority, host)| authority.eq_ignore_ascii_case(host))
+    };
+    let is_own = |site: &HeaderValue| ["same-origin", "none"].iter().any(|own| site == own);
+    headers.get_all(ORIGIN).iter().all(is_same) && headers.get_all("sec-fetch-site").iter().all(is_own)
+}
+
+/// Passes a request on if its caller has the role.
+pub(super) async fn require(
+    State(role): State<Role>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    caller.require(role)?;
+    Ok(next.run(request).await)
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
-    let empty = |length: &axum::http::HeaderValue| length.as_bytes() == b"0";
+    let empty = |length: &HeaderValue| length.as_bytes() == b"0";
     headers.contains_key(TRANSFER_ENCODING) || !headers.get_all(CONTENT_LENGTH).iter().all(empty)
 }
 
@@ -220,6 +247,30 @@ mod tests {
             "a@localhost:b",
         ] {
             assert!(!rule.permits(host, local), "{host}");
+        }
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_refused() {
+        let same = |fields: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            is_of_same_origin(&headers, Some("localhost:8053"))
+        };
+        assert!(same(&[]) && same(&[("origin", "http://localhost:8053"), ("sec-fetch-site", "same-origin")]));
+        assert!(same(&[("sec-fetch-site", "none")]));
+        for wrong in [
+            &[("origin", "null")][..],
+            &[("origin", "http://localhost:9999")],
+            &[("origin", "http://evil.example")],
+            &[("origin", "localhost:8053")],
+            &[("origin", "http://localhost:8053"), ("origin", "http://evil.example")],
+            &[("sec-fetch-site", "cross-site")],
+            &[("sec-fetch-site", "same-site")],
+        ] {
+            assert!(!same(wrong), "{wrong:?}");
         }
     }
 

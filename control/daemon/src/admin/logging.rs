@@ -4,23 +4,41 @@ use super::{ApiError, Parameters, SharedService};
 use axum::{Json, extract::State};
 use ringdns_api::LogFilter;
 use serde::Deserialize;
+use utoipa::IntoParams;
 
 /// Longest time of a change in seconds: a day. After that, it is forgotten rather than wanted.
 const SECONDS_MAX: u64 = 86_400;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LevelsQuery {
+    /// Levels, as in RUST_LOG; absent: the usual ones.
     filter: Option<String>,
+    /// Time after which the usual levels return.
+    #[param(minimum = 1, maximum = 86400)]
     seconds: Option<u64>,
 }
 
 /// Shows the levels.
+#[utoipa::path(
+    get,
+    path = "/v1/logging",
+    operation_id = "logging",
+    responses((status = 200, description = "Answer", body = LogFilter)),
+)]
 pub(super) async fn show(State(service): SharedService) -> Json<LogFilter> {
     Json(service.levels.filter())
 }
 
 /// Changes the levels, or goes back to the usual ones.
+#[utoipa::path(
+    post,
+    path = "/v1/logging",
+    operation_id = "set_logging",
+    params(LevelsQuery),
+    responses((status = 200, description = "Answer", body = LogFilter)),
+)]
 pub(super) async fn set(
     State(service): SharedService,
     Parameters(query): Parameters<LevelsQuery>,

@@ -5,18 +5,33 @@ use super::{
     guard::{ApiError, Parameters},
 };
 use axum::{Json, extract::State, http::StatusCode};
-use ringdns_api::NameView;
+use ringdns_api::{NameView, Refused};
 use ringdns_common::names;
 use serde::Deserialize;
 use std::net::IpAddr;
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NamesQuery {
+    /// Address.
+    #[param(value_type = String)]
     address: IpAddr,
 }
 
 /// Answers with the names that clients may use an address for.
+#[utoipa::path(
+    get,
+    path = "/v1/names",
+    operation_id = "names",
+    params(NamesQuery),
+    responses(
+        (status = 200, description = "Answer", body = Vec<NameView>),
+        (status = 404, description = "Nothing of this name", body = Refused),
+        (status = 409, description = "A part that this needs is not configured", body = Refused),
+    ),
+)]
 pub(super) async fn of_address(
     State(service): SharedService,
     Parameters(query): Parameters<NamesQuery>,

@@ -10,47 +10,81 @@ use ringdns_api::{Override, OverrideAction, Overrides, Pause};
 use serde::Deserialize;
 use std::{net::IpAddr, sync::Arc};
 use tokio::task::spawn_blocking;
+use utoipa::IntoParams;
 
 /// Longest time that an override may be given, in seconds: ten years. Without a time, it stays.
 const SECONDS_MAX: u64 = 10 * 366 * 86_400;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OverrideQuery {
+    /// Domain name; all names below it are meant, too.
     name: String,
+    /// Whether to block or to allow it.
+    #[param(inline)]
     action: OverrideAction,
+    /// Group of clients; absent: all.
     group: Option<String>,
+    /// Time after which it ends; absent: it stays.
+    #[param(minimum = 1, maximum = 316_223_999)]
     seconds: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NameQuery {
+    /// Domain name.
     name: String,
+    /// Group of clients; absent: all.
     group: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PauseQuery {
+    /// Group of clients; absent: all.
     group: Option<String>,
+    /// Address of one client.
+    #[param(value_type = Option<String>)]
     client: Option<IpAddr>,
+    /// Time after which it ends; absent: it stays.
+    #[param(minimum = 1, maximum = 316_223_999)]
     seconds: Option<u64>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResumeQuery {
+    /// Group of clients; absent: all.
     group: Option<String>,
+    /// Address of one client.
+    #[param(value_type = Option<String>)]
     client: Option<IpAddr>,
 }
 
 /// Answers with all overrides and pauses.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/overrides",
+    operation_id = "overrides",
+    responses((status = 200, description = "Answer", body = Overrides)),
+)]
 pub(super) async fn list(State(service): SharedService) -> Json<Overrides> {
     Json(service.lists.overrides())
 }
 
 /// Blocks or allows a name.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/override",
+    operation_id = "override",
+    params(OverrideQuery),
+    responses((status = 200, description = "Answer", body = Override)),
+)]
 pub(super) async fn add(
     State(service): SharedService,
     Parameters(query): Parameters<OverrideQuery>,
@@ -70,6 +104,13 @@ pub(super) async fn add(
 }
 
 /// Removes the override for a name.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/clear",
+    operation_id = "clear_override",
+    params(NameQuery),
+    responses((status = 200, description = "Answer", body = bool, content_type = "application/json")),
+)]
 pub(super) async fn clear(
     State(service): SharedService,
     Parameters(query): Parameters<NameQuery>,
@@ -84,6 +125,13 @@ pub(super) async fn clear(
 }
 
 /// Lets no list decide.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/pause",
+    operation_id = "pause",
+    params(PauseQuery),
+    responses((status = 200, description = "Answer", body = Pause)),
+)]
 pub(super) async fn pause(
     State(service): SharedService,
     Parameters(query): Parameters<PauseQuery>,
@@ -97,6 +145,13 @@ pub(super) async fn pause(
 }
 
 /// Ends a pause.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/resume",
+    operation_id = "resume",
+    params(ResumeQuery),
+    responses((status = 200, description = "Answer", body = bool, content_type = "application/json")),
+)]
 pub(super) async fn resume(
     State(service): SharedService,
     Parameters(query): Parameters<ResumeQuery>,

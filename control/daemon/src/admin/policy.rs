@@ -2,11 +2,12 @@
 
 use super::{
     Service, SharedService,
+    caller::Caller,
     guard::{ApiError, Parameters, Turns},
 };
 use crate::verdict::{Judges, TestedQuestion};
-use axum::{Json, extract::State};
-use ringdns_api::{BanView, FloodView, ListRefresh, ListStatus, PolicyTest};
+use axum::{Extension, Json, extract::State};
+use ringdns_api::{BanView, FloodView, ListRefresh, ListStatus, PolicyTest, Role};
 use ringdns_dataplane::group::Group;
 use serde::Deserialize;
 use std::{
@@ -14,19 +15,33 @@ use std::{
     sync::{Arc, LazyLock},
 };
 use tokio::task::spawn_blocking;
+use utoipa::IntoParams;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TestQuery {
+    /// Domain name.
     name: String,
+    /// Record type; absent: A.
     #[serde(rename = "type")]
     rtype: Option<String>,
+    /// Address of the client, which decides its group.
+    #[param(value_type = Option<String>)]
     client: Option<IpAddr>,
+    /// Group of the client.
     group: Option<String>,
 }
 
 /// Answers with the verdict on a question. Reads the list's file for the rule's place, so one
 /// request at a time is answered.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/test",
+    operation_id = "policy_test",
+    params(TestQuery),
+    responses((status = 200, description = "Answer", body = PolicyTest)),
+)]
 pub(super) async fn test(
     State(service): SharedService,
     Parameters(query): Parameters<TestQuery>,
@@ -89,19 +104,53 @@ pub(super) fn group_of(service: &Service, query: &TestQuery) -> Result<Group, Ap
     }
 }
 
-/// Answers with the state of each list. URLs may contain keys of subscribers, so only the owner of the
-/// socket can read them.
-pub(super) async fn lists(State(service): SharedService) -> Json<Vec<ListStatus>> {
-    Json(service.lists.status())
+/// Answers with the state of each list. URLs may contain keys of subscribers, so callers who may only read
+/// see their hosts alone.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/lists",
+    operation_id = "lists",
+    responses((status = 200, description = "Answer", body = Vec<ListStatus>)),
+)]
+pub(super) async fn lists(
+    State(service): SharedService,
+    Extension(caller): Extension<Caller>,
+) -> Json<Vec<ListStatus>> {
+    let mut lists = service.lists.status();
+    if caller.role() < Some(Role::Operate) {
+        for list in &mut lists {
+            let shown = without_key(&list.source);
+            list.last_error = list.last_error.take().map(|error| error.replace(&list.source, &shown));
+            list.source = shown;
+        }
+    }
+    Json(lists)
 }
 
-#[derive(Deserialize)]
+/// Returns a path, or the scheme and the host of a URL.
+fn without_key(source: &str) -> String {
+    let Some((scheme, rest)) = source.split_once("://") else { return source.to_owned() };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}/…")
+}
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RefreshQuery {
+    /// Name of the list; absent: all.
     name: Option<String>,
 }
 
 /// Downloads a list or reads its file, or does so for all of them, and answers with the results.
+#[utoipa::path(
+    post,
+    path = "/v1/policy/refresh",
+    operation_id = "refresh_lists",
+    params(RefreshQuery),
+    responses((status = 200, description = "Answer", body = Vec<ListRefresh>)),
+)]
 pub(super) async fn refresh(
     State(service): SharedService,
     Parameters(query): Parameters<RefreshQuery>,
@@ -109,16 +158,46 @@ pub(super) async fn refresh(
     let results = service.lists.refresh(query.name.as_deref()).await;
     results.map(Json).ok_or_else(|| {
         let name = query.name.unwrap_or_default();
-        ApiError::bad(format!("no list from a file or a URL is called {name:?}: see GET /policy/lists"))
+        ApiError::bad(format!("no list from a file or a URL is called {name:?}: see GET /v1/policy/lists"))
     })
 }
 
 /// Answers with the banned prefixes.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/bans",
+    operation_id = "bans",
+    responses((status = 200, description = "Answer", body = Vec<BanView>)),
+)]
 pub(super) async fn bans(State(service): SharedService) -> Json<Vec<BanView>> {
     Json(service.bans.list())
 }
 
 /// Answers with the zones that are capped because of floods of random names.
+#[utoipa::path(
+    get,
+    path = "/v1/policy/floods",
+    operation_id = "floods",
+    responses((status = 200, description = "Answer", body = Vec<FloodView>)),
+)]
 pub(super) async fn floods(State(service): SharedService) -> Json<Vec<FloodView>> {
     Json(service.resolver.capped_zones())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_urls_are_not_shown() {
+        for (source, shown) in [
+            ("/etc/ringdns/ads.txt", "/etc/ringdns/ads.txt"),
+            ("configuration", "configuration"),
+            ("https://lists.example/key/ads.txt", "https://lists.example/…"),
+            ("https://user:key@lists.example:8443?key=1", "https://lists.example:8443/…"),
+            ("axfr://[2001:db8::1]:53/rpz.example", "axfr://[2001:db8::1]:53/…"),
+        ] {
+            assert_eq!(without_key(source), shown);
+        }
+    }
 }

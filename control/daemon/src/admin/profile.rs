@@ -12,6 +12,7 @@ use axum::{
 use jemalloc_pprof::{PROF_CTL, StackProfile, WeightedStack};
 use mappings::MAPPINGS;
 use pprof::{ProfilerGuardBuilder, UnresolvedReport};
+use ringdns_api::Refused;
 use serde::Deserialize;
 use std::{collections::HashMap, ffi::c_void, sync::LazyLock, time::Duration};
 use tokio::{
@@ -19,6 +20,7 @@ use tokio::{
     task::spawn_blocking,
     time::sleep,
 };
+use utoipa::IntoParams;
 
 /// Samples per second of CPU time, over all threads. 99 avoids lockstep with periodic work.
 const FREQUENCY: u32 = 99;
@@ -32,6 +34,15 @@ const SAMPLER: &str = "perf_signal_handler";
 static SAMPLING: Mutex<()> = Mutex::const_new(());
 
 /// Answers with a profile of the memory in use, by allocating function.
+#[utoipa::path(
+    get,
+    path = "/v1/debug/pprof/heap",
+    operation_id = "heap_profile",
+    responses(
+        (status = 200, description = "Answer", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 501, description = "This build cannot do it", body = Refused),
+    ),
+)]
 pub async fn heap() -> Result<Response, ApiError> {
     let Some(control) = PROF_CTL.as_ref() else {
         let reason = "jemalloc was started without profiling: build with .cargo/config.toml of the source, or set \
@@ -47,11 +58,13 @@ pub async fn heap() -> Result<Response, ApiError> {
     Ok(attachment("heap.pprof", profile.await.map_err(ApiError::failed)?.map_err(ApiError::failed)?))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ProfileSpan {
     /// Duration in seconds, in the parameter that `go tool pprof` sends.
     #[serde(default = "ProfileSpan::usual")]
+    #[param(minimum = 1, maximum = 300)]
     seconds: u32,
 }
 
@@ -63,6 +76,15 @@ impl ProfileSpan {
 
 /// Answers with a profile of the CPU time used from now on, by function, in workers and control
 /// plane.
+#[utoipa::path(
+    get,
+    path = "/v1/debug/pprof/profile",
+    operation_id = "cpu_profile",
+    params(ProfileSpan),
+    responses(
+        (status = 200, description = "Answer", body = Vec<u8>, content_type = "application/octet-stream"),
+    ),
+)]
 pub async fn cpu(Parameters(ProfileSpan { seconds }): Parameters<ProfileSpan>) -> Result<Response, ApiError> {
     if !(1..=LONGEST).contains(&seconds) {
         return Err(ApiError::bad(format!("seconds={seconds} is out of range: give 1 to {LONGEST}")));

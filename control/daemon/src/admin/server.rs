@@ -7,7 +7,9 @@
 
 use super::{
     ApiCounters, ApiError, Service,
+    caller::{Caller, Peer, Refusals},
     guard::{self, HostRule},
+    stall::Unstalled,
 };
 use crate::{
     listen::seats::{ConnectionSeat, Room, Seats},
@@ -16,6 +18,7 @@ use crate::{
 use axum::{
     Router,
     extract::Request,
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use hyper::{
@@ -24,11 +27,12 @@ use hyper::{
     service::{Service as _, service_fn},
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use ringdns_api::Role;
+use rustix::net::sockopt;
 use std::{
     convert::Infallible,
     future::{pending, poll_fn},
     io,
-    net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
 };
@@ -79,8 +83,8 @@ const RETRY: Duration = Duration::from_millis(100);
 pub(super) struct Door {
     router: Router,
     seats: Arc<Seats>,
-    /// `None`: a Unix socket, whose clients are its owner.
-    hosts: Option<HostRule>,
+    hosts: HostRule,
+    refusals: Refusals,
     service: Arc<Service>,
 }
 
@@ -88,22 +92,28 @@ impl Door {
     /// Returns the door for a Unix socket.
     pub(super) fn of_socket(router: Router, service: Arc<Service>) -> Arc<Self> {
         let most = SOCKET_CONNECTIONS.min(file_limit() / FILES_SHARE).max(1);
-        Arc::new(Door { router, seats: Seats::new(most, most), hosts: None, service })
+        Self::new(router, Seats::new(most, most), service)
     }
 
     /// Returns the door for a TCP address.
     pub(super) fn of_http(router: Router, service: Arc<Service>) -> Arc<Self> {
         let most = HTTP_CONNECTIONS.min(file_limit() / FILES_SHARE).max(1);
-        let seats = Seats::new(most, HTTP_CONNECTIONS_OF_CLIENT.min(most));
-        let hosts = Some(HostRule::of(&service.config.control));
-        Arc::new(Door { router, seats, hosts, service })
+        Self::new(router, Seats::new(most, HTTP_CONNECTIONS_OF_CLIENT.min(most)), service)
+    }
+
+    fn new(router: Router, seats: Arc<Seats>, service: Arc<Service>) -> Arc<Self> {
+        let hosts = HostRule::of(&service.config.control);
+        Arc::new(Door { router, seats, hosts, refusals: Refusals::default(), service })
     }
 
     /// Accepts connections of a Unix socket until the task is dropped.
     pub(super) async fn serve_socket(self: Arc<Self>, listener: UnixListener) -> io::Result<()> {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream, IpAddr::from(Ipv4Addr::LOCALHOST), None),
+                Ok((stream, _)) => {
+                    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+                    self.admit(stream, Peer::Socket { uid });
+                }
                 Err(error) => failed(&error).await,
             }
         }
@@ -117,7 +127,11 @@ impl Door {
             match listener.accept().await {
                 Ok((stream, client)) => {
                     let local = stream.local_addr().ok().map(|local| local.ip());
-                    self.admit(stream, client.ip(), local);
+                    // A reader of a stream that is gone is noticed, though there are no rows to send to it.
+                    if let Err(error) = sockopt::set_socket_keepalive(&stream, true) {
+                        tracing::debug!(%error, "no keep-alive for a connection of the API");
+                    }
+                    self.admit(stream, Peer::Http { client, local });
                 }
                 Err(error) => failed(&error).await,
             }
@@ -125,34 +139,33 @@ impl Door {
     }
 
     /// Serves a connection in a task of its own, if there is a place for it.
-    fn admit<S>(self: &Arc<Self>, stream: S, client: IpAddr, local: Option<IpAddr>)
+    fn admit<S>(self: &Arc<Self>, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let counters = &self.service.api;
-        let Ok((seat, room)) = self.seats.take(client) else {
+        let Ok((seat, room)) = self.seats.take(peer.address()) else {
             return counters.connections_refused.inc();
         };
         counters.connections.inc();
         counters.connections_displaced.add(u64::from(room != Room::Free));
         let door = self.clone();
-        tokio::spawn(async move { door.converse(stream, seat, local).await });
+        tokio::spawn(async move { door.converse(stream, seat, peer).await });
     }
 
     /// Serves one connection to its end.
-    #[cfg(fuzzing)]
-    pub(super) async fn serve_one<S>(self: Arc<Self>, stream: S)
+    #[cfg(any(test, fuzzing))]
+    pub(super) async fn serve_one<S>(self: Arc<Self>, stream: S, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let client = IpAddr::from(Ipv4Addr::LOCALHOST);
-        if let Ok((seat, _)) = self.seats.take(client) {
-            self.converse(stream, seat, Some(client)).await;
+        if let Ok((seat, _)) = self.seats.take(peer.address()) {
+            self.converse(stream, seat, peer).await;
         }
     }
 
     /// Serves the one request of a connection.
-    async fn converse<S>(self: Arc<Self>, stream: S, seat: ConnectionSeat, local: Option<IpAddr>)
+    async fn converse<S>(self: Arc<Self>, stream: S, seat: ConnectionSeat, peer: Peer)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -162,11 +175,14 @@ impl Door {
         let asked = seat.clone();
         let answer = service_fn(|request: Request<Incoming>| {
             asked.asked();
+            let caller = Caller::of(peer, request.headers(), &self.service.reloader.tokens);
             if let Some(begin) = begin.lock().take() {
+                let role = caller.as_ref().ok().and_then(Caller::role);
+                let profiles = role == Some(Role::Operate) || self.service.config.control.profiles_over_http;
                 // The receiver is there as long as the connection.
-                let _ = begin.send(allowed(request.uri().path(), self.hosts.is_none()));
+                let _ = begin.send(allowed(request.uri().path(), role, profiles));
             }
-            Box::pin(self.answer(request, local))
+            Box::pin(self.answer(request, peer, caller))
         });
         let mut connection = Builder::new()
             .keep_alive(false)
@@ -174,11 +190,13 @@ impl Door {
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES)
             .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(stream), answer);
+            .serve_connection(TokioIo::new(Unstalled::new(stream)), answer);
         tokio::select! {
             served = poll_fn(|task| connection.poll_without_shutdown(task)) => {
-                if served.is_err() {
-                    counters.requests_malformed.inc();
+                match served {
+                    Err(error) if Unstalled::<S>::is_cause(&error) => return counters.connections_late.inc(),
+                    Err(_) => counters.requests_malformed.inc(),
+                    Ok(()) => {}
                 }
             }
             () = overdue(begun) => return counters.connections_late.inc(),
@@ -190,30 +208,41 @@ impl Door {
     /// Answers a request, unless it is refused before its path is looked at.
     async fn answer(
         &self,
-        request: Request<Incoming>,
-        local: Option<IpAddr>,
+        mut request: Request<Incoming>,
+        peer: Peer,
+        caller: Result<Caller, ApiError>,
     ) -> Result<Response, Infallible> {
-        let ApiCounters { requests, requests_refused, .. } = &self.service.api;
+        let ApiCounters { requests, requests_refused, requests_unauthorized, .. } = &self.service.api;
         requests.inc();
-        let hosts = self.hosts.as_ref().map(|hosts| (hosts, local));
-        let response = match guard::check(&request, hosts) {
-            Ok(()) => TowerToHyperService::new(self.router.clone()).call(request).await?,
+        let response = match guard::check(&request, &self.hosts, peer).and(caller) {
+            Ok(caller) => {
+                request.extensions_mut().insert(caller);
+                TowerToHyperService::new(self.router.clone()).call(request).await?
+            }
             Err(refusal) => ApiError::into_response(refusal),
         };
         if response.status().is_client_error() {
             requests_refused.inc();
+        }
+        if matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            requests_unauthorized.inc();
+            if let Some(count) = self.refusals.count() {
+                let client = peer.address();
+                tracing::warn!(%client, count, "requests without the role that they need were refused");
+            }
         }
         Ok(response)
     }
 }
 
 /// Returns the time for a request from its headers until its answer is read. `None`: a tap, which
-/// its reader may stop for as long as it likes; rows that it does not read are dropped.
-fn allowed(path: &str, is_of_owner: bool) -> Option<Duration> {
-    match path {
-        "/log/tap" => None,
-        "/policy/refresh" if is_of_owner => Some(REFRESH_TIME),
-        path if path.starts_with("/debug/pprof/") => Some(PROFILE_TIME),
+/// lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it needs gets no more than a
+/// refusal. `profiles`: whether the caller may take profiles.
+fn allowed(path: &str, role: Option<Role>, profiles: bool) -> Option<Duration> {
+    match (path, role) {
+        ("/v1/log/tap", Some(_)) => None,
+        ("/v1/policy/refresh", Some(Role::Operate)) => Some(REFRESH_TIME),
+        (path, _) if profiles && path.starts_with("/v1/debug/pprof/") => Some(PROFILE_TIME),
         _ => Some(ANSWER_TIME),
     }
 }
@@ -278,10 +307,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_owner_of_the_socket_waits_for_downloads() {
-        assert_eq!(allowed("/policy/refresh", true), Some(REFRESH_TIME));
-        assert_eq!(allowed("/policy/refresh", false), Some(ANSWER_TIME));
-        assert_eq!(allowed("/policy/lists", true), Some(ANSWER_TIME));
+    fn only_callers_with_a_role_have_long_answers() {
+        for (path, role, time) in [
+            ("/v1/policy/refresh", Some(Role::Operate), Some(REFRESH_TIME)),
+            ("/v1/policy/refresh", Some(Role::Read), Some(ANSWER_TIME)),
+            ("/v1/policy/lists", Some(Role::Operate), Some(ANSWER_TIME)),
+            ("/v1/log/tap", Some(Role::Read), None),
+            ("/v1/log/tap", None, Some(ANSWER_TIME)),
+            ("/v1/debug/pprof/heap", None, Some(ANSWER_TIME)),
+        ] {
+            assert_eq!(allowed(path, role, false), time, "{path} {role:?}");
+        }
+        assert_eq!(allowed("/v1/debug/pprof/heap", None, true), Some(PROFILE_TIME));
     }
 
     #[tokio::test(start_paused = true)]

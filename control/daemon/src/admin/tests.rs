@@ -1,3 +1,6 @@
+mod access;
+mod bounds;
+
 use super::*;
 use crate::{
     bans::Bans,
@@ -6,11 +9,14 @@ use crate::{
     policy,
     reload::ConfigSource,
 };
+use axum::http::StatusCode;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use ringdns_api::{EntryView, Times};
+use ring::digest::{SHA256, digest};
+use ringdns_api::{AuditRecord, DaemonStatus, EntryView, Role, Times};
 use ringdns_common::{backroom::Backroom, names};
+use ringdns_config::tokens::Token;
 use ringdns_dataplane::{
     dns::answer::{Answer, TtlRules},
     doorbell::Doorbell,
@@ -23,6 +29,16 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
 };
+
+/// Token of the role `read`.
+const READ: &str = "r-token";
+/// Token of the role `operate`.
+const OPERATE: &str = "o-token";
+
+fn token(name: &str, role: Role, text: &str) -> Token {
+    let hash = digest(&SHA256, text.as_bytes()).as_ref().try_into().unwrap();
+    Token { name: name.into(), role, hash }
+}
 
 const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
 
@@ -63,7 +79,9 @@ impl Doors {
             listener,
             links.clone(),
             bans.clone(),
-        );
+        )
+        .with_tokens(vec![token("reader", Role::Read, READ), token("ops", Role::Operate, OPERATE)]);
+        let audit = AuditLog::new(config.control.audit_log.clone());
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
@@ -85,6 +103,7 @@ impl Doors {
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             levels: Default::default(),
+            audit,
             api: ApiCounters::default(),
         });
         let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -116,15 +135,21 @@ impl Doors {
     }
 
     async fn over_socket(&self, method: &str, path: &str) -> (StatusCode, String) {
-        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path).await
+        request(UnixStream::connect(self.folder.path().join("s")).await.unwrap(), method, path, None).await
     }
 
+    /// Sends a request over TCP without a token.
     async fn over_tcp(&self, method: &str, path: &str) -> (StatusCode, String) {
-        request(TcpStream::connect(self.http).await.unwrap(), method, path).await
+        request(TcpStream::connect(self.http).await.unwrap(), method, path, None).await
+    }
+
+    /// Sends a request over TCP with a token.
+    async fn with_token(&self, token: &str, method: &str, path: &str) -> (StatusCode, String) {
+        request(TcpStream::connect(self.http).await.unwrap(), method, path, Some(token)).await
     }
 
     async fn json(&self, path: &str) -> Value {
-        let (status, body) = self.over_tcp("GET", path).await;
+        let (status, body) = self.with_token(READ, "GET", path).await;
         assert_eq!(status, StatusCode::OK, "{path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
@@ -134,10 +159,14 @@ async fn request(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     method: &str,
     path: &str,
+    token: Option<&str>,
 ) -> (StatusCode, String) {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
     let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -145,30 +174,16 @@ async fn request(
 }
 
 #[tokio::test]
-async fn what_changes_something_goes_over_the_socket_alone() {
-    let doors = Doors::open().await;
-    for method in ["POST", "GET"] {
-        let (status, _) = doors.over_tcp(method, "/cache/purge?all=true").await;
-        assert_eq!(status, StatusCode::NOT_FOUND);
-    }
-    assert_eq!(doors.service.resolver.host().len(), 1);
-    let (status, _) = doors.over_socket("GET", "/cache/purge?all=true").await;
-    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::METHOD_NOT_ALLOWED, 1));
-    let (status, _) = doors.over_socket("POST", "/cache/purge?all=true").await;
-    assert_eq!((status, doors.service.resolver.host().len()), (StatusCode::OK, 0));
-}
-
-#[tokio::test]
 async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
     let doors = Doors::open().await;
     for bad in ["", "?name=a&suffix=b", "?all=false", "?name=..", "?nmae=www.example.com"] {
-        let (status, body) = doors.over_socket("POST", &format!("/cache/purge{bad}")).await;
+        let (status, body) = doors.over_socket("POST", &format!("/v1/cache/purge{bad}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
     }
     assert_eq!(doors.service.resolver.host().len(), 1);
     for (what, left) in [("name=example.com", 1), ("name=WWW.example.com.", 0), ("suffix=com", 0)] {
         doors.remember("www.example.com");
-        let (status, body) = doors.over_socket("POST", &format!("/cache/purge?{what}")).await;
+        let (status, body) = doors.over_socket("POST", &format!("/v1/cache/purge?{what}")).await;
         assert_eq!(status, StatusCode::OK, "{what}: {body}");
         assert_eq!(doors.service.resolver.host().len(), left, "{what}");
     }
@@ -178,46 +193,49 @@ async fn purges_take_a_name_a_suffix_or_all_and_just_one_of_them() {
 async fn pauses_of_no_clients_are_refused() {
     let doors = Doors::open().await;
     for path in [
-        "/policy/pause?client=192.0.2.0/24",
-        "/policy/pause?client=",
-        "/policy/pause?client=%00",
-        "/policy/pause?client=192.0.2.1&client=192.0.2.2",
-        "/policy/pause?client=192.0.2.1&group=default",
-        "/policy/pause?client=192.0.2.1&seconds=0",
-        "/policy/pause?client=192.0.2.1&seconds=99999999999999999999",
-        "/policy/resume?client=fe80::1%25eth0",
-        "/policy/resume?client=192.0.2.1&group=default",
+        "/v1/policy/pause?client=192.0.2.0/24",
+        "/v1/policy/pause?client=",
+        "/v1/policy/pause?client=%00",
+        "/v1/policy/pause?client=192.0.2.1&client=192.0.2.2",
+        "/v1/policy/pause?client=192.0.2.1&group=default",
+        "/v1/policy/pause?client=192.0.2.1&seconds=0",
+        "/v1/policy/pause?client=192.0.2.1&seconds=99999999999999999999",
+        "/v1/policy/resume?client=fe80::1%25eth0",
+        "/v1/policy/resume?client=192.0.2.1&group=default",
     ] {
         assert_eq!(doors.over_socket("POST", path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }
-    assert_eq!(doors.over_socket("GET", "/policy/overrides").await, (StatusCode::OK, "{}".into()));
+    assert_eq!(doors.over_socket("GET", "/v1/policy/overrides").await, (StatusCode::OK, "{}".into()));
 }
 
 #[tokio::test]
 async fn entries_are_shown_with_their_records() {
     let doors = Doors::open().await;
-    for path in ["/cache/entry?name=WWW.example.com", "/cache/entry?name=www.example.com.&type=a"] {
+    for path in ["/v1/cache/entry?name=WWW.example.com", "/v1/cache/entry?name=www.example.com.&type=a"] {
         let entries: Vec<EntryView> = serde_json::from_str(&doors.over_socket("GET", path).await.1).unwrap();
         let [entry] = &entries[..] else { panic!("{path}: {entries:?}") };
         assert_eq!((entry.name.as_str(), entry.rtype.as_str()), ("www.example.com.", "A"));
         assert_eq!((entry.state.as_str(), entry.rcode.as_str()), ("fresh", "NOERROR"));
         assert!(entry.records[0].contains("192.0.2.1"), "{entry:?}");
     }
-    for path in ["/cache/entry?name=www.example.com&type=AAAA", "/cache/entry?name=other.example"] {
+    for path in ["/v1/cache/entry?name=www.example.com&type=AAAA", "/v1/cache/entry?name=other.example"] {
         assert_eq!(doors.over_socket("GET", path).await.0, StatusCode::NOT_FOUND, "{path}");
     }
-    for path in ["/cache/entry", "/cache/entry?name=..", "/cache/entry?name=a&type=NONSENSE"] {
+    for path in ["/v1/cache/entry", "/v1/cache/entry?name=..", "/v1/cache/entry?name=a&type=NONSENSE"] {
         assert_eq!(doors.over_socket("GET", path).await.0, StatusCode::BAD_REQUEST, "{path}");
     }
     for qtype in [28, 65_280] {
         doors.remember_type("www.example.com", qtype);
     }
-    let all = doors.over_socket("GET", "/cache/entry?name=www.example.com").await.1;
+    let all = doors.over_socket("GET", "/v1/cache/entry?name=www.example.com").await.1;
     let all: Vec<EntryView> = serde_json::from_str(&all).unwrap();
     let types: Vec<_> = all.iter().map(|entry| entry.rtype.as_str()).collect();
     assert_eq!(types, ["A", "AAAA", "TYPE65280"]);
-    // Names are for the owner of the socket.
-    assert_eq!(doors.over_tcp("GET", "/cache/entry?name=www.example.com").await.0, StatusCode::NOT_FOUND);
+    // Names are for callers with a role.
+    let path = "/v1/cache/entry?name=www.example.com";
+    assert_eq!(doors.over_tcp("GET", path).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token("wrong", "GET", path).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token(READ, "GET", path).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -234,7 +252,7 @@ async fn health_follows_readiness() {
 #[tokio::test]
 async fn stats_close() {
     let doors = Doors::open().await;
-    let stats = doors.json("/stats").await;
+    let stats = doors.json("/v1/stats").await;
     for path in
         ["/total/unaccounted", "/total/punts_waiting", "/total/dropped/punt_queue_full", "/total/received"]
     {
@@ -301,7 +319,7 @@ async fn an_unknown_outcome_or_format_is_refused() {
         "upstream=192.0.2.9:53",
         "upstream=192.0.2.1:53&outcome=hit",
     ] {
-        let (status, _) = doors.over_tcp("GET", &format!("/histogram?{query}")).await;
+        let (status, _) = doors.with_token(READ, "GET", &format!("/v1/histogram?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
 }
@@ -312,7 +330,7 @@ async fn the_keys_of_managed_trust_anchors_are_told() {
     let file = folder.path().join("anchors");
     let doors =
         Doors::open_with(&format!("[dnssec]\nvalidate = true\nmanaged_anchor_file = {file:?}\n")).await;
-    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
+    let status: DaemonStatus = serde_json::from_value(doors.json("/v1/status").await).unwrap();
     let [root] = &status.trust_points[..] else { panic!("{status:?}") };
     let keys: Vec<_> = root.keys.iter().map(|key| (key.tag, &*key.state)).collect();
     assert_eq!((&*root.zone, &keys[..]), (".", &[(20326, "valid"), (38696, "valid")][..]));
@@ -332,7 +350,7 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
         upstream.answered(std::time::Duration::from_millis(millis));
         upstream.counters.queries_udp.inc();
     }
-    let status: DaemonStatus = serde_json::from_value(doors.json("/status").await).unwrap();
+    let status: DaemonStatus = serde_json::from_value(doors.json("/v1/status").await).unwrap();
     let [upstream] = &status.upstreams[..] else { panic!("{status:?}") };
     let near = |us: u64, millis: u64| us.abs_diff(millis * 1000) <= millis * 10;
     let &Times { count, p50_us, p90_us, p99_us, max_us } = &upstream.times;
@@ -352,37 +370,20 @@ async fn the_times_of_an_upstream_are_told_in_every_form() {
     assert!((value(&format!("{name}_sum")) - 5.05).abs() < 0.05);
     assert_eq!(value(&format!("{name}_count")), 100.0);
 
-    let (status, text) = doors.over_tcp("GET", "/histogram?upstream=192.0.2.1:53").await;
+    let (status, text) = doors.with_token(READ, "GET", "/v1/histogram?upstream=192.0.2.1:53").await;
     assert!(status == StatusCode::OK && text.contains("Total count    =          100]"), "{text}");
-    let (status, log) = doors.over_tcp("GET", "/histogram?upstream=udp://192.0.2.1:53&format=log").await;
+    let (status, log) =
+        doors.with_token(READ, "GET", "/v1/histogram?upstream=udp://192.0.2.1:53&format=log").await;
     assert!(status == StatusCode::OK && log.contains("Tag=udp://192.0.2.1:53,"), "{log}");
 }
 
 #[tokio::test]
-async fn profiles_are_given_over_http_only_if_that_is_asked_for() {
-    for (table, expected) in [
-        ("", StatusCode::NOT_FOUND),
-        ("[control]\nhttp = \"127.0.0.1:1\"\nprofiles_over_http = true", StatusCode::BAD_REQUEST),
-    ] {
-        let doors = Doors::open_with(table).await;
-        for bad in ["seconds=0", "seconds=301", "seconds=x", "for=3"] {
-            let path = format!("/debug/pprof/profile?{bad}");
-            let (status, body) = doors.over_socket("GET", &path).await;
-            assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {body}");
-            assert_eq!(doors.over_tcp("GET", &path).await.0, expected, "{table} {bad}");
-        }
-    }
-    let told =
-        Config::parse(&format!("{TEXT}[control]\nprofiles_over_http = true"), Path::new("")).unwrap_err();
-    assert!(told.to_string().contains("control.profiles_over_http"), "{told}");
-}
-
-#[tokio::test]
-async fn the_configuration_is_read_again_over_the_socket_alone() {
+async fn the_configuration_is_read_again_by_those_who_may() {
     let doors = Doors::open().await;
     let file = doors.folder.path().join("ringdns.toml");
-    let reload = async || doors.over_socket("POST", "/reload").await;
-    assert_eq!(doors.over_tcp("POST", "/reload").await.0, StatusCode::NOT_FOUND);
+    let reload = async || doors.over_socket("POST", "/v1/reload").await;
+    assert_eq!(doors.over_tcp("POST", "/v1/reload").await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(doors.with_token(READ, "POST", "/v1/reload").await.0, StatusCode::FORBIDDEN);
 
     let upstreams = || doors.service.resolver.upstreams();
     let link = &doors.service.links[0];
@@ -421,7 +422,7 @@ async fn what_is_in_the_files_that_a_configuration_names_is_part_of_it() {
     let secret = folder.path().join("secret");
     fs::write(&secret, "000102030405060708090a0b0c0d0e0f\n").unwrap();
     let doors = Doors::open_with(&format!("[cookies]\nsecret_file = {secret:?}\n")).await;
-    let reload = async || doors.over_socket("POST", "/reload").await.1;
+    let reload = async || doors.over_socket("POST", "/v1/reload").await.1;
     assert!(reload().await.contains(r#""applied":[]"#));
     fs::write(&secret, "100102030405060708090a0b0c0d0e0f\n").unwrap();
     assert!(reload().await.contains(r#""applied":["cookies"]"#));
@@ -445,6 +446,6 @@ async fn what_is_read_anew_by_itself_waits_for_no_restart() {
         let doors = Doors::open_with(&table).await;
         fs::write(&file, "two").unwrap();
         let told = r#"{"applied":[],"needs_restart":[]}"#;
-        assert_eq!(doors.over_socket("POST", "/reload").await.1, told, "{table}");
+        assert_eq!(doors.over_socket("POST", "/v1/reload").await.1, told, "{table}");
     }
 }

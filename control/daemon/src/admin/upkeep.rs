@@ -33,8 +33,14 @@ impl Service {
     pub async fn reload_when_told(self: Arc<Self>, mut hangups: Signal) {
         while hangups.recv().await.is_some() {
             let service = self.clone();
+            let reloading = spawn_blocking(move || {
+                let reloaded = service.reloader.reload();
+                let error = reloaded.as_ref().err().map(ToString::to_string);
+                service.audit.write_signal("SIGHUP", "/v1/reload", error);
+                reloaded
+            });
             // The reloader logs success; a refusal is reported only here.
-            if let Ok(Err(error)) = spawn_blocking(move || service.reloader.reload()).await {
+            if let Ok(Err(error)) = reloading.await {
                 for line in error.lines() {
                     tracing::error!("not reloaded, the running configuration stays in effect: {line}");
                 }

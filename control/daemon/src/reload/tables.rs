@@ -49,6 +49,13 @@ impl Tables {
         names.filter(|name| self.tables.get(*name) != other.tables.get(*name)).cloned().collect()
     }
 
+    /// Returns the table `control` without its tokens, which are taken over while it runs.
+    pub fn without_tokens(&self) -> Table {
+        let mut control = self.tables.get("control").and_then(Value::as_table).cloned().unwrap_or_default();
+        control.remove("tokens_file");
+        control
+    }
+
     /// Replaces some of the tables by those in `new`.
     pub fn take(&mut self, mut new: Self, names: &BTreeSet<String>) {
         for name in names {

@@ -1,6 +1,10 @@
 //! Tests of the HTTP API under clients that mean no good: it refuses or answers them, and takes
 //! nothing from DNS.
 
+mod document;
+mod hostile;
+
+use hostile::TOKENS;
 use ringdns_testkit::{
     Client, Host, Query, Ringdnsd, Settings, Upstream, ask_over_tcp, free_address, free_port, program, until,
 };
@@ -12,12 +16,15 @@ use rustix::{
     process::{Resource, Rlimit, Signal, getrlimit, setrlimit},
 };
 use std::{
+    fs,
     io::{self, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    path::PathBuf,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
+use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -27,6 +34,8 @@ struct Scene {
     dns: SocketAddr,
     http: SocketAddr,
     _upstream: Upstream,
+    tokens: PathBuf,
+    _folder: TempDir,
 }
 
 impl Scene {
@@ -35,9 +44,15 @@ impl Scene {
         let host = Host::local();
         let (dns, http) = (free_address(&host), SocketAddr::from(([127, 0, 0, 1], free_port(&host))));
         let mut settings = Settings::loopback(dns, upstream.address());
-        settings.control = format!("http = \"{http}\"\nhttp_hosts = [\"dns1.example\"]");
+        let folder = tempfile::tempdir().unwrap();
+        let tokens = folder.path().join("tokens");
+        fs::write(&tokens, TOKENS).unwrap();
+        settings.control =
+            format!("http = \"{http}\"\nhttp_hosts = [\"dns1.example\"]\ntokens_file = {tokens:?}");
+        // Overrides outlive the process: not in the folder of a ringdnsd that this host may have.
+        settings.tables += &format!("\n[lists]\noverrides_file = {:?}", folder.path().join("overrides"));
         let ringdnsd = Ringdnsd::start_behind(&host, &settings, wrapper);
-        Scene { ringdnsd, dns, http, _upstream: upstream }
+        Scene { ringdnsd, dns, http, _upstream: upstream, tokens, _folder: folder }
     }
 
     /// Sends bytes over TCP and returns all that comes back until the connection is closed.
@@ -53,6 +68,24 @@ impl Scene {
         answer
     }
 
+    /// Returns all that a request must not change: configuration, lists, overrides, levels of the log, and
+    /// an entry of the cache.
+    fn state(&self) -> String {
+        let show = |path: &str| {
+            let (code, body) = self.ringdnsd.get(path).unwrap();
+            assert_eq!(code, 200, "{path}: {body}");
+            body
+        };
+        let entry: Vec<serde_json::Value> =
+            serde_json::from_str(&show("/v1/cache/entry?name=kept.example")).unwrap();
+        let mut status: serde_json::Value = serde_json::from_str(&show("/v1/status")).unwrap();
+        for moving in ["uptime_secs", "process", "upstreams"] {
+            status.as_object_mut().unwrap().remove(moving);
+        }
+        let others = ["/v1/policy/lists", "/v1/policy/overrides", "/v1/logging"].map(show);
+        format!("{status:#}\n{others:?}\n{}", entry[0]["records"])
+    }
+
     fn is_healthy(&self) {
         let answer = self.exchange(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(status(&answer), 200, "{}", String::from_utf8_lossy(&answer));
@@ -66,118 +99,15 @@ fn status(answer: &[u8]) -> u16 {
     code.and_then(|code| std::str::from_utf8(code.get(..3)?).ok()?.parse().ok()).unwrap_or(0)
 }
 
-/// Requests and the status codes that may answer them; 0: the connection is closed.
-fn hostile() -> Vec<(Vec<u8>, &'static [u16])> {
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes();
-    let host = |host: &str| format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
-    let head = |line: &str| format!("{line}\r\nHost: localhost\r\n\r\n").into_bytes();
-    let with =
-        |headers: &str| format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n").into_bytes();
-    let post = |rest: &str| format!("POST /status HTTP/1.1\r\nHost: localhost\r\n{rest}").into_bytes();
-    let long = |count: usize| "a".repeat(count);
-    vec![
-        // Methods.
-        (head("POST /status HTTP/1.1"), &[405]),
-        (head("DELETE /metrics HTTP/1.1"), &[405]),
-        (head("OPTIONS * HTTP/1.1"), &[404, 400]),
-        (head("TRACE /status HTTP/1.1"), &[405]),
-        (head("CONNECT localhost:53 HTTP/1.1"), &[400, 404, 405, 421]),
-        (head("BREW /status HTTP/1.1"), &[405]),
-        (head("G\0T /status HTTP/1.1"), &[400]),
-        (head("get /status HTTP/1.1"), &[405]),
-        (head(&format!("{} /status HTTP/1.1", long(20_000))), &[400, 431]),
-        // Paths. Those that change something, or show names, are not there over TCP.
-        (get("/"), &[404]),
-        (get("/status/"), &[404]),
-        (get("/status%00"), &[404]),
-        (get("/%00"), &[404]),
-        (get("/../../etc/passwd"), &[404]),
-        (get("/status/../metrics"), &[404]),
-        (get("/%2e%2e/%2e%2e/etc/passwd"), &[404]),
-        (get("//status"), &[404]),
-        (get("/STATUS"), &[404]),
-        (get("status"), &[400, 421]),
-        (get("/\x1b[31m"), &[400]),
-        (get("/%1b%5b31m"), &[404]),
-        (get("/\u{fc}"), &[400, 404]),
-        (get("/cache/entry?name=www.example"), &[404]),
-        (get("/log/tap"), &[404]),
-        (head("POST /cache/purge?all=true HTTP/1.1"), &[404]),
-        (head("POST /reload HTTP/1.1"), &[404]),
-        (get("/debug/pprof/heap"), &[404]),
-        (get(&format!("/{}", long(15_000))), &[404]),
-        (get(&format!("/{}", long(70_000))), &[400, 414, 431]),
-        // Query strings.
-        (get("/histogram?outcome=%00"), &[400]),
-        (get("/histogram?outcome=%1b%5b31m%0a"), &[400]),
-        (get("/histogram?outcome=%ff%fe"), &[400]),
-        (get("/histogram?outcome=%"), &[400]),
-        (get("/histogram?outcome=hit&outcome=miss"), &[400]),
-        (get("/histogram?=&&&==&"), &[400]),
-        (get("/sweeps?last=-1"), &[400]),
-        (get("/sweeps?last=99999999999999999999999999"), &[400]),
-        (get("/sweeps?last=18446744073709551615"), &[200]),
-        (get(&format!("/histogram?upstream={}", long(14_000))), &[400]),
-        (get("/histogram?upstream=%22%3e%3cscript%3e"), &[400]),
-        // Headers.
-        (with(&format!("X: {}\r\n", long(20_000))), &[431]),
-        (with(&"X: y\r\n".repeat(1000)), &[431]),
-        (with("X\0: y\r\n"), &[400]),
-        (with("X : y\r\n"), &[400]),
-        (with(" folded: y\r\n"), &[400]),
-        (with("X: \x1b[2J\x07\r\n"), &[200, 400]),
-        (with("Connection: Upgrade\r\nUpgrade: websocket\r\n"), &[200]),
-        (with("Expect: 100-continue\r\n"), &[200]),
-        (with("Range: bytes=0-18446744073709551615\r\n"), &[200]),
-        (b"GET /healthz HTTP/1.1\r\n\r\n".to_vec(), &[400]),
-        (b"GET /healthz HTTP/1.0\r\n\r\n".to_vec(), &[200]),
-        (with("Host: localhost\r\n"), &[400]),
-        (with("Host: evil.example\r\n"), &[400]),
-        // Hosts: names of others are DNS rebinding.
-        (host("localhost"), &[200]),
-        (host("127.0.0.1:8053"), &[200]),
-        (host("[::1]"), &[200]),
-        (host("dns1.example:80"), &[200]),
-        (host("evil.example"), &[421]),
-        (host("127.0.0.1.evil.example"), &[421]),
-        (host(""), &[400, 421]),
-        (host("local\u{fc}host"), &[400, 421]),
-        (host("localhost, evil.example"), &[400, 421]),
-        (head("GET http://evil.example/healthz HTTP/1.1"), &[421]),
-        (head("GET http://localhost/healthz HTTP/1.1"), &[200]),
-        // Bodies.
-        (post("Content-Length: 5\r\n\r\nhello"), &[413]),
-        (post("Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello"), &[400, 413]),
-        (post("Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"), &[400]),
-        (post("Content-Length: -1\r\n\r\n"), &[400]),
-        (post("Content-Length: 99999999999999999999999\r\n\r\n"), &[400]),
-        (post("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), &[400, 413]),
-        (post("Transfer-Encoding: chunked\r\n\r\nZZZZ\r\nrubbish"), &[413]),
-        (post("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n"), &[413]),
-        (post("Transfer-Encoding: gzip\r\n\r\nx"), &[400, 413]),
-        (post(&format!("Content-Length: 200000\r\n\r\n{}", long(200_000))), &[413]),
-        // No HTTP/1.1 at all, or more than one request of it.
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(), &[0, 400, 505]),
-        (head("GET /status HTTP/3.0"), &[400, 505]),
-        (b"GET /healthz\r\n\r\n".to_vec(), &[400]),
-        (b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03".to_vec(), &[0, 400]),
-        (vec![0; 4096], &[0, 400]),
-        (b"\xff".repeat(65_536), &[0, 400, 431]),
-        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), &[0, 400]),
-        (b"\r\n\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n".to_vec(), &[200, 400]),
-        (get("/healthz").repeat(200), &[200]),
-        ([get("/healthz"), b"\0rubbish\xff".repeat(1000)].concat(), &[200]),
-    ]
-}
-
 #[test]
 fn hostile_requests_are_refused_or_answered_and_leave_nothing() {
     let scene = Scene::set(&[]);
     scene.is_healthy();
     let process = scene.ringdnsd.process();
-    let files = process.open_files();
-    let cases = hostile();
-    assert!(cases.len() >= 40);
+    assert_eq!(Client::of(&Host::local(), scene.dns).ask(&Query::a("kept.example")).rcode(), 0);
+    let (files, before) = (process.open_files(), scene.state());
+    let cases = hostile::requests();
+    assert!(cases.len() >= 60);
     let mut wrong = Vec::new();
     for (request, expected) in &cases {
         let answer = scene.exchange(request);
@@ -197,9 +127,12 @@ fn hostile_requests_are_refused_or_answered_and_leave_nothing() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
     until("all connections are closed", || (process.open_files() <= files + 1).then_some(()));
+    assert_eq!(scene.state(), before);
+    println!("{} requests", cases.len());
     let stats = scene.ringdnsd.stats();
     let count = |name: &str| stats["api"][name].as_u64().unwrap();
-    assert!(count("requests_refused") > 40 && count("requests_malformed") > 5, "{:#}", stats["api"]);
+    assert!(count("requests_refused") > 60 && count("requests_unauthorized") > 20);
+    assert!(count("requests_malformed") > 5, "{:#}", stats["api"]);
     assert!(!process.output().contains("panicked"), "{}", process.output());
 }
 
@@ -382,6 +315,54 @@ fn connections_of_the_api_take_nothing_from_dns() {
     assert!(grown < 24, "{grown} MiB more than before");
     println!("resident memory: {grown} MiB more than before; {files} descriptors before and after");
     println!("{:#}", scene.ringdnsd.stats()["api"]);
+}
+
+/// A token is made, put into the file, used over TCP, and withdrawn; the audit log tells of it.
+#[test]
+fn tokens_are_made_used_and_withdrawn() {
+    let scene = Scene::set(&[]);
+    let folder = tempfile::tempdir().unwrap();
+    let made = |role: &str| {
+        let told = scene.ringdnsd.told(&["--json", "token", "new", "--name", "alice@lab", "--role", role]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let [token, line] = ["token", "line"].map(|key| told[key].as_str().unwrap().to_owned());
+        assert!(token.starts_with("ringdns_") && token.len() == 72 && !line.contains(&token), "{told}");
+        let file = folder.path().join(role);
+        fs::write(&file, format!("{token}\n")).unwrap();
+        (file, line, token)
+    };
+    let ((read, line, secret), (operate, other, _)) = (made("read"), made("operate"));
+    let with = |file: &std::path::Path, arguments: &[&str]| {
+        let mut command = Command::new(program("ringctl"));
+        command.args(["--url", &format!("http://{}", scene.http), "--token-file"]).arg(file);
+        let output = command.args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert!(with(&read, &["status"]).1.contains("in no line of control.tokens_file"));
+    fs::write(&scene.tokens, format!("{line}\n{}", TOKENS)).unwrap();
+    scene.ringdnsd.process().signal(Signal::HUP);
+    until("the token is known", || with(&read, &["status"]).0.then_some(()));
+    let purge = ["cache", "purge", "--all"];
+    assert!(with(&read, &purge).1.contains("needs operate"));
+    fs::write(&scene.tokens, other).unwrap();
+    assert!(scene.ringdnsd.told(&["reload"]).contains("[control] is in effect"));
+    assert!(!with(&read, &["status"]).0, "it was withdrawn");
+    assert!(with(&operate, &purge).0);
+    let audit = scene.ringdnsd.told(&["audit"]);
+    let lines: Vec<_> = audit.lines().collect();
+    let words = [
+        &["signal:SIGHUP", "/v1/reload: done"][..],
+        &["token:alice@lab from 127.0.0.1:", "/v1/cache/purge?all=true: 403: "],
+        &["/v1/reload: done"],
+        &["token:alice@lab from 127.0.0.1:", "/v1/cache/purge?all=true: done"],
+    ];
+    assert_eq!(lines.len(), words.len(), "{audit}");
+    for (line, words) in lines.iter().zip(words) {
+        assert!(words.iter().all(|word| line.contains(word)), "{words:?}: {line}");
+    }
+    let log = scene.ringdnsd.process().output();
+    assert!(log.contains("audit: change who=\"token:alice@lab\""), "{log}");
+    assert!(!log.contains(&secret), "no token is in the log");
 }
 
 /// Runs a command whose standard output nobody reads.
