@@ -269,6 +269,7 @@ pub fn settings(config: &Config, policy: Arc<QueryPolicy>, cache_bytes: u64, alo
         spin: if alone { config.server.spin } else { Duration::ZERO },
         log: None,
         demand: None,
+        mirror: None,
     }
 }
 
