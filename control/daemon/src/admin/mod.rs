@@ -79,6 +79,7 @@ use ringdns_api::{DaemonStatus, Sweeps};
 use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
 use ringdns_dataplane::{clock::Clock, latency::Outcome, punt::Link};
+use ringdns_dnstap::Dnstap;
 use ringdns_fleet::Fleet;
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolver, snapshot::Snapshot, sweep::Sweeper};
@@ -149,6 +150,8 @@ pub struct Service {
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
+    /// dnstap output; `None`: there is none.
+    pub tap: Option<Arc<Dnstap>>,
     /// Sweeper of the host tier.
     pub sweeper: Arc<Sweeper>,
     /// Snapshot on disk, if one is configured.
