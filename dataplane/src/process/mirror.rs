@@ -55,6 +55,9 @@ impl Mirror {
         self.picked = 0;
         let mut from = 0;
         while let Some(nth) = self.picks.next_in(from, burst.len()) {
+            if from == 0 {
+                self.open();
+            }
             from = nth + 1;
             self.picked |= 1 << (nth % BURST);
             if self.directions.queries
@@ -112,6 +115,7 @@ impl Mirror {
         (source, outcome): (AnswerSource, Outcome),
     ) {
         if self.directions.replies {
+            self.open();
             let (fate, direction) = (Fate::Answered(outcome, source), Direction::Reply);
             let record = PacketRecord { received: at, exchange, fate, envelope, direction, settled: 0 };
             self.copy(record, packet);
@@ -121,17 +125,18 @@ impl Mirror {
     /// Copies a packet, and returns the number of its record; `None`: there is no room.
     #[inline]
     fn copy(&mut self, record: PacketRecord, packet: &[u8]) -> Option<usize> {
-        if self.page.is_none() {
-            self.open();
-        }
         let added = self.page.as_mut().and_then(|page| page.add(record, packet));
         self.tally[0] += 1;
         self.tally[1] += u64::from(added.is_none());
         added
     }
 
-    #[cold]
+    /// Takes an empty page unless there is one in hand. Once a burst: while the reader has all pages,
+    /// packets are lost at no price but for their count.
     fn open(&mut self) {
+        if self.page.is_some() {
+            return;
+        }
         self.page = self.line.take_empty();
         if let Some(page) = &mut self.page {
             page.protocol = self.protocol;
