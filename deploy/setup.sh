@@ -27,6 +27,8 @@ readonly TEST_PACKAGES=(
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
     bird2 exabgp                                      # routers that a route follows readiness in
     prometheus python3-prometheus-client              # readers of metrics
+    fstrm-bin dnstap-ldns                             # readers of dnstap
+    golang-github-dnstap-golang-dnstap-cli            # another one
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     clang                                             # lab.sh --vlan: BPF programs that tag and untag
     g++                                               # fuzz/run.sh: compiles libFuzzer

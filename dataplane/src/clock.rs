@@ -74,6 +74,18 @@ impl Clock {
         }
     }
 
+    /// Returns the Unix time at the start in nanoseconds, according to the wall clock now: for times
+    /// told to other programs.
+    pub fn epoch_nanos(&self) -> u64 {
+        match self.0 {
+            ClockSource::Since(_) => {
+                let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                (unix.as_nanos() as u64).saturating_sub(self.nanos())
+            }
+            ClockSource::Simulated(_) => 0,
+        }
+    }
+
     /// Returns seconds since the start.
     pub fn secs(&self) -> Secs {
         secs(self.nanos())

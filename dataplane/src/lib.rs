@@ -35,6 +35,7 @@ pub mod latency;
 pub mod limiter;
 pub mod log;
 pub mod mac;
+pub mod mirror;
 pub mod packet;
 pub mod policy;
 mod pool;

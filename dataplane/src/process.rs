@@ -9,6 +9,7 @@
 mod census;
 mod closer;
 mod glance;
+mod mirror;
 mod passes;
 mod recorder;
 
@@ -39,6 +40,7 @@ use crate::{
 pub use census::Census;
 use closer::Closer;
 use glance::Glance;
+pub use mirror::Mirror;
 use passes::Passes;
 pub use recorder::Recorder;
 use std::sync::Arc;

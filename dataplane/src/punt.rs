@@ -64,6 +64,8 @@ pub struct Punt {
     pub groups: GroupSet,
     /// Whole message of a NOTIFY, and on the way back the reply to it; `None`: it gets none.
     pub notify: Option<Box<[u8]>>,
+    /// Number of the exchange in the worker's mirror; `None`: it is not mirrored.
+    pub(crate) exchange: Option<u64>,
     /// Counter of the client in the worker's pool of records.
     pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
@@ -101,6 +103,7 @@ impl Punt {
             group: Group::DEFAULT,
             groups: GroupSet::ALL,
             notify: None,
+            exchange: None,
             cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,

@@ -4,15 +4,14 @@ use crate::{
     cache::{Cache, Churn, KeyedHash},
     clock::{self, Clock, Nanos, Secs},
     demand::{DemandLine, Noter},
-    dns::{option::Options, reply},
     frame::Place,
     latency::{Latencies, Outcome},
-    log::{self, AnswerSource, LogConfig},
-    packet::Envelope,
-    policy::{Asker, QueryPolicy},
+    log::LogConfig,
+    mirror::MirrorConfig,
+    policy::QueryPolicy,
     pool::RecordPool,
     port::{Burst, Port, PortStats, RETURNS_MAX},
-    process::{AnswerConfig, Census, Processor, Recorder, TurnTally, Verdict},
+    process::{AnswerConfig, Census, Mirror, Processor, Recorder, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     purge::Purge,
     stats::Counter,
@@ -22,6 +21,7 @@ use punter::Punter;
 use std::{io, sync::Arc, time::Duration};
 
 mod punter;
+mod returned;
 
 /// Settings of a worker.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct WorkerConfig {
     pub log: Option<LogConfig>,
     /// Queue of the entries in demand to the control plane; `None`: they are not reported.
     pub demand: Option<Arc<DemandLine>>,
+    /// Setup of the mirror of packets; `None`: none are mirrored.
+    pub mirror: Option<MirrorConfig>,
 }
 
 /// Time in which the sweep passes over the whole cache once, in seconds.
@@ -72,6 +74,8 @@ pub struct Worker<P: Port> {
     generation: u64,
     /// Query log; `None`: nothing is logged.
     log: Option<Box<Recorder>>,
+    /// Mirror of packets; `None`: none are mirrored.
+    mirror: Option<Box<Mirror>>,
     census: Census,
     /// Reporter of the entries in demand; `None`: they are not reported.
     noter: Option<Box<Noter>>,
@@ -119,6 +123,7 @@ impl<P: Port> Worker<P> {
             burst: Burst::new(),
             waited: ArrayVec::new(),
             log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup, protocol))),
+            mirror: settings.mirror.clone().map(|setup| Box::new(Mirror::new(setup, protocol))),
             census: Census::new(clock.nanos()),
             noter: settings.demand.clone().map(|demand| Box::new(Noter::new(demand))),
             housekeeping: Housekeeping::default(),
@@ -140,6 +145,9 @@ impl<P: Port> Worker<P> {
         }
         if let Some(log) = &mut self.log {
             log.hand_on();
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.hand_on();
         }
         self.publish();
         Ok(())
@@ -164,6 +172,9 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.set_protocol(port.protocol());
         }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.set_protocol(port.protocol());
+        }
         let mut worker = Worker {
             port,
             port_number: self.port_number + 1,
@@ -178,6 +189,7 @@ impl<P: Port> Worker<P> {
             waited: self.waited,
             generation: self.generation,
             log: self.log,
+            mirror: self.mirror,
             census: self.census,
             noter: self.noter,
             housekeeping: self.housekeeping,
@@ -212,10 +224,16 @@ impl<P: Port> Worker<P> {
         stats.add(Counter::Received, self.burst.len() as u64);
         let checksums = self.port.checksums();
         let frames = self.port.frames();
+        if let Some(mirror) = &mut self.mirror {
+            mirror.choose(now, frames, &self.burst);
+        }
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
         self.census.count(frames, &self.burst, &fates, &self.link.census);
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.note_burst(now, frames, &self.burst, &fates);
         }
         let mut punter = Punter {
             link: &self.link,
@@ -223,6 +241,7 @@ impl<P: Port> Worker<P> {
             now,
             port: self.port_number,
             generation: self.generation,
+            exchange: None,
         };
         let mut punted = false;
         for (nth, frame) in self.burst.drain(..).enumerate() {
@@ -230,6 +249,7 @@ impl<P: Port> Worker<P> {
                 self.port.send(frame);
                 continue;
             };
+            punter.exchange = self.mirror.as_ref().and_then(|mirror| mirror.exchange(nth));
             match slot.verdict {
                 Verdict::Reply => self.port.send(frame),
                 Verdict::ReplyAndRefresh(envelope) => {
@@ -310,80 +330,6 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    fn answer_record(&mut self, record: &Punt, envelope: Envelope, now: Nanos) {
-        if record.port != self.port_number {
-            self.link.stats.add(Counter::PuntPortGone, 1);
-            return;
-        }
-        let (Some(answer), Some(mut frame)) = (&record.answer, self.port.frames().alloc()) else {
-            self.link.stats.add(Counter::PuntNoFrame, 1);
-            return;
-        };
-        let rules = *self.processor.rules();
-        let seconds = clock::secs(now);
-        let age = answer.age(record.known, seconds, rules.stale_ttl);
-        let buffer = self.port.frames().buffer(&mut frame);
-        buffer[..record.head().len()].copy_from_slice(record.head());
-        let policy = self.processor.policy();
-        let client = envelope.client(buffer).map(|client| client.ip());
-        let options = client.map_or_else(Options::default, |client| {
-            let now = self.processor.unix(seconds);
-            policy.options(&record.query, &Asker { client, connected: false, now })
-        });
-        let limits = rules.limits(&record.query, options, self.processor.largest_replies().to(envelope));
-        let message = &mut buffer[envelope.message()..];
-        // The record has no copy of the query after its question, so the query's checksum cannot be
-        // adjusted.
-        let query_len = record.head().len() - envelope.message();
-        let view = answer.view().by(record.source.list.and_then(|list| policy.name_of_list(list)));
-        let reply = reply::answer(message, query_len, &record.query, view, age, &limits);
-        frame.set_len(envelope.seal(buffer, reply.len, None));
-        if let Some(log) = &mut self.log {
-            let outcome = record.source.outcome(answer.status.rcode(), age);
-            let packet = self.port.frames().packet(&frame);
-            log.note_returned(record.received, packet, envelope, &record.query.key, (record.source, outcome));
-        }
-        self.port.send(frame);
-        let rcode = answer.status.rcode().into();
-        self.link.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
-        self.link.stats.add(Counter::PuntAnswered, 1);
-        self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
-        self.waited.push(record.received);
-    }
-
-    /// Sends the reply to a NOTIFY, which the control plane has made.
-    #[cold]
-    fn answer_notify(&mut self, record: &Punt, envelope: Envelope) {
-        if record.port != self.port_number {
-            self.link.stats.add(Counter::PuntPortGone, 1);
-            return;
-        }
-        let (at, reply) = (envelope.message(), record.notify.as_deref().unwrap_or_default());
-        let Some(mut frame) = self.port.frames().alloc() else {
-            self.link.stats.add(Counter::PuntNoFrame, 1);
-            return;
-        };
-        let buffer = self.port.frames().buffer(&mut frame);
-        let (Some(headers), Some(room)) = (record.head().get(..at), buffer.get_mut(..at + reply.len()))
-        else {
-            self.port.frames().release(frame);
-            self.link.stats.add(Counter::PuntNoFrame, 1);
-            return;
-        };
-        room[..at].copy_from_slice(headers);
-        room[at..].copy_from_slice(reply);
-        frame.set_len(envelope.seal(buffer, reply.len(), None));
-        if let Some(log) = &mut self.log {
-            let packet = self.port.frames().packet(&frame);
-            // As other messages that ask for no data.
-            let answer = (AnswerSource::default(), log::Outcome::Rejected);
-            log.note_returned(record.received, packet, envelope, &record.query.key, answer);
-        }
-        self.port.send(frame);
-        self.link.stats.add(Counter::PuntAnswered, 1);
-        self.waited.push(record.received);
-    }
-
     /// Records service times: from the start of the turn that received a query until after its reply's kick.
     fn record(&mut self, tally: TurnTally, start: Nanos) {
         let end = self.clock.nanos();
@@ -395,6 +341,9 @@ impl<P: Port> Worker<P> {
         }
         if let Some(log) = &mut self.log {
             log.settle(end, &self.link.stats);
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.settle(end);
         }
     }
 
@@ -421,6 +370,9 @@ impl<P: Port> Worker<P> {
         self.link.latencies.serve(&mut self.latencies);
         if let Some(log) = &mut self.log {
             log.keep(now);
+        }
+        if let Some(mirror) = &mut self.mirror {
+            mirror.keep(now);
         }
         let second = clock::secs(now);
         if second != self.housekeeping.second {
@@ -469,10 +421,13 @@ impl<P: Port> Worker<P> {
         self.link.port.publish(Published { port, frames, cache: self.processor.cache().occupancy() });
     }
 
-    /// Sleeps until a packet or the answer to a punt arrives, or a log batch is due.
+    /// Sleeps until a packet or the answer to a punt arrives, or a batch of the log or a page of the mirror is due.
     fn sleep(&mut self, now: Nanos) -> io::Result<()> {
-        let due = self.log.as_ref().and_then(|log| log.due(now));
-        let nap = due.map_or(NAP, |due| due.min(NAP));
+        let due = [
+            self.log.as_ref().and_then(|log| log.due(now)),
+            self.mirror.as_ref().and_then(|mirror| mirror.due(now)),
+        ];
+        let nap = due.into_iter().flatten().fold(NAP, Duration::min);
         let bell = self.link.bell();
         bell.arm();
         let awake = self.link.has_returned() || self.link.is_interrupted();

@@ -234,6 +234,7 @@ fn turns(log: Option<LogConfig>) -> StatsSnapshot {
         spin: Duration::ZERO,
         log,
         demand: None,
+        mirror: None,
     };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();

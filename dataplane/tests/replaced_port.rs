@@ -52,6 +52,7 @@ impl Scene {
             spin: Duration::ZERO,
             log: Some(LogConfig { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 }),
             demand: None,
+            mirror: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
         let mut worker = Worker::new(port, link.clone(), Clock::simulated(|| NOW), &settings).unwrap();

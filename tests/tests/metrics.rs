@@ -33,6 +33,7 @@ struct Scene {
     lab: Lab,
     knot: Option<Knot>,
     _ringdnsd: Ringdnsd,
+    _reader: Process,
     _redis: Redis,
     _folder: TempDir,
 }
@@ -52,15 +53,27 @@ impl Scene {
         let tables = format!(
             "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"16MiB\"\n{tier}[query_log]\nenabled = true\nspool_dir = {:?}\n[rate_limit]\nper_second = 10000\n\
              [names]\nentries = 1000\n[client_names]\nptr = true\n[[nftset]]\nsuffixes = [\"example\"]\ntable = \"inet ringdns\"\nset4 = \"a4\"\n\
-             [[blocklist]]\nname = \"ads\"\nsource = {:?}\n[dnssec]\nvalidate = true\nmanaged_anchor_file = {:?}\n",
+             [[blocklist]]\nname = \"ads\"\nsource = {:?}\n[dnstap]\nsocket = {:?}\n[dnssec]\nvalidate = true\nmanaged_anchor_file = {:?}\n",
             path("spool"),
             path("ads"),
+            path("tap"),
             path("anchors"),
         );
         let control = format!("http = {HTTP:?}");
         let settings = Settings { tables, control, ..Settings::xdp(knot.address()) };
+        let tap = path("tap");
+        let arguments = ["-t", "protobuf:dnstap.Dnstap", "-w", "/dev/null", "-u", tap.to_str().unwrap()];
+        let reader = lab.server().spawn("fstrm_capture", arguments);
+        reader.wait_for_line("opening", PATIENCE);
         let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-        Some(Scene { lab, knot: Some(knot), _ringdnsd: ringdnsd, _redis: redis, _folder: folder })
+        Some(Scene {
+            lab,
+            knot: Some(knot),
+            _ringdnsd: ringdnsd,
+            _reader: reader,
+            _redis: redis,
+            _folder: folder,
+        })
     }
 
     /// Asks for names of every kind, often enough that rates are above zero.

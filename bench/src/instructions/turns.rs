@@ -144,6 +144,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
         spin: Duration::ZERO,
         log: None,
         demand: None,
+        mirror: None,
     };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },

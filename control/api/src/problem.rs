@@ -81,6 +81,8 @@ kinds! {
     ClickhouseFailing, "clickhouse_failing", Warning;
     /// The query log cannot be written to disk, or loses rows because its spool is full.
     QueryLogLost, "query_log_lost", Warning;
+    /// The reader of dnstap cannot be reached or takes nothing: messages are lost.
+    DnstapLost, "dnstap_lost", Warning;
     /// The snapshot of the cache cannot be written: a restart would begin with an old one.
     SnapshotFailing, "snapshot_failing", Warning;
     /// A list cannot be renewed.

@@ -37,6 +37,7 @@ pub use tables::{
     cookies::CookieConfig,
     dns64::Dns64Config,
     dnssec::DnssecConfig,
+    dnstap::{DnstapConfig, DnstapMessage, DnstapTarget},
     firewall::{NamesConfig, NftFamily, NftsetConfig},
     lists::{FetchConfig, ListSource, ListStart, TransferConfig, TsigAlgorithm, TsigConfig},
     local::{LocalConfig, LocalRecordConfig, LocalZoneConfig},
@@ -110,6 +111,8 @@ pub struct Config {
     pub query_log: QueryLogConfig,
     /// Destination of the query log; `None` if it is not stored.
     pub shipping: Option<ShippingConfig>,
+    /// dnstap output; `None`: there is none.
+    pub dnstap: Option<DnstapConfig>,
     /// Control socket, HTTP endpoint and profiles.
     pub control: ControlConfig,
     /// Limits that ringdnsd sets to itself.
@@ -160,6 +163,7 @@ impl TryFrom<RawConfig> for Config {
             rate_limit,
             shipping: raw.query_log.shipping(raw.clickhouse)?,
             query_log: raw.query_log.check()?,
+            dnstap: raw.dnstap.check()?,
             control,
             sandbox: raw.sandbox.check()?,
         })

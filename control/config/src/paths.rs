@@ -1,12 +1,12 @@
 //! Paths that a configuration names, for the sandbox.
 
-use crate::{Config, ListSource, UpstreamConfig};
+use crate::{Config, DnstapTarget, ListSource, UpstreamConfig};
 use std::path::{Path, PathBuf};
 
 /// Use that ringdnsd makes of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathUse {
-    /// Reads a file, which others may replace.
+    /// Reads a file, or connects to a socket, which others may replace.
     File,
     /// Writes a file, or makes a socket, in the path's folder.
     WrittenFile,
@@ -60,6 +60,9 @@ impl Config {
         paths.read("control.tokens_file", self.control.tokens_file.as_ref());
         if let Some(path) = &self.control.audit_log {
             paths.add("control.audit_log", path, PathUse::WrittenFile);
+        }
+        if let Some(DnstapTarget::Unix(path)) = self.dnstap.as_ref().map(|dnstap| &dnstap.target) {
+            paths.add("dnstap.socket", path, PathUse::File);
         }
         self.paths_of_names(&mut paths);
         self.paths_of_resolution(&mut paths);
@@ -184,6 +187,8 @@ mod tests {
         [control]
         socket = "/p/17"
         audit_log = "/p/18"
+        [dnstap]
+        socket = "/p/19"
     "#;
 
     /// Tables that exclude some of the above. Their files have to exist: `parse` reads those of Redis.

@@ -16,6 +16,7 @@ use crate::{
     local::{self, LocalSources},
     logging::LogLevels,
     nic::{Receiving, Watch},
+    outputs::{Logging, Outputs},
     parts::{Part, lasting, part_error},
     policy,
     preflight::{self, Claim},
@@ -34,6 +35,7 @@ use ringdns_config::{Config, tokens::Token};
 use ringdns_dataplane::{
     clock::Clock, demand::DemandLine, doorbell::Doorbell, log::Line, policy::QueryPolicy, punt::Link,
 };
+use ringdns_dnstap::{Dnstap, Sender};
 use ringdns_fleet::Fleet;
 use ringdns_querylog as log;
 use ringdns_querylog::{QueryLog, writer::Writer};
@@ -63,7 +65,7 @@ use tokio::{
         mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel},
         oneshot,
     },
-    task::{JoinSet, spawn_blocking},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -115,6 +117,7 @@ pub fn run(
     if let Some(log) = &log {
         log.set_groups(policy::log_groups(&policy, &groups));
     }
+    let tap = Dnstap::new(config.dnstap.as_ref(), clock)?;
     let (ended, ends) = unbounded_channel();
     let host_problems = Arc::new(HostProblems::on(&claim.addresses()));
     let common = Common {
@@ -125,6 +128,7 @@ pub fn run(
         generations,
         ended,
         log: log.clone(),
+        tap: tap.clone(),
         host_problems: host_problems.clone(),
     };
     let Entrance { steering, tally, watch, workers, receiving, spare_cores } =
@@ -154,20 +158,19 @@ pub fn run(
         bell,
         log,
         names,
+        tap,
         spare_cores,
         levels,
         folders,
     };
-    let mut logging = None;
-    let worked = runtime.block_on(plane.work(claim, ends, &mut logging));
+    let mut outputs = Outputs::default();
+    let worked = runtime.block_on(plane.work(claim, ends, &mut outputs));
     // Before the workers, in case `work` returned early: no packet may be steered to a socket that
     // is being closed.
     drop(steering.lock().take());
     drop(workers);
-    // After the workers, so that the log has their last answers.
-    if let Some(logging) = logging {
-        runtime.block_on(logging.finish());
-    }
+    // After the workers, so that the outputs have their last answers.
+    runtime.block_on(outputs.finish());
     runtime.shutdown_timeout(GRACE);
     worked
 }
@@ -229,38 +232,20 @@ struct Plane {
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
     names: Option<Arc<ClientNames>>,
+    tap: Option<Arc<Dnstap>>,
     spare_cores: Vec<core_affinity::CoreId>,
     levels: LogLevels,
     folders: Option<Folders>,
 }
 
-/// Running query log.
-struct Logging {
-    collector: Arc<log::Collector>,
-    /// `None`: rows are not kept.
-    writer: Option<Writer>,
-}
-
-impl Logging {
-    /// Flushes pending rows and waits until they are stored or spooled.
-    async fn finish(self) {
-        self.collector.finish().await;
-        if let Some(writer) = self.writer {
-            // The timeout is for a disk that hangs.
-            drop(timeout(2 * GRACE, spawn_blocking(|| writer.finish())).await);
-        }
-        self.collector.say_how_it_ended();
-    }
-}
-
 impl Plane {
-    /// Runs until it is told to stop or cannot go on. Leaves the running query log in `logging`, to
+    /// Runs until it is told to stop or cannot go on. Leaves query log and dnstap in `outputs`, to
     /// be finished after the workers have ended.
     async fn work(
         mut self,
         claim: Claim,
         mut ends: UnboundedReceiver<Ended>,
-        logging: &mut Option<Logging>,
+        outputs: &mut Outputs,
     ) -> Result<(), DaemonError> {
         let mut signals = StopSignals::new()?;
         let hangups = signal(SignalKind::hangup())?;
@@ -271,7 +256,9 @@ impl Plane {
         let snapshot = self.snapshot(&mut parts)?;
         let listener = self.listen(claim.tcp, &mut parts)?;
         lasting(&mut parts, "answers to NOTIFY", listener.clone().answer_notifies(notifies));
-        *logging = self.log(&mut parts)?;
+        outputs.logging = self.log(&mut parts)?;
+        let tap = self.tap.clone().map(|tap| Sender::start(tap, self.spare_cores.clone()));
+        outputs.dnstap = tap.transpose()?;
 
         let path = self.config.control.socket.clone();
         let socket = control_socket::bind(&path)?;
@@ -385,6 +372,9 @@ impl Plane {
         let log = self.log.clone();
         let listener = listener(&self.config, self.policy.clone(), self.resolver.clone(), log);
         listener.set_zones(self.lists.clone());
+        if let Some(tap) = &self.tap {
+            listener.set_tap(tap.clone());
+        }
         for socket in sockets {
             let serving = listener.clone().serve(tokio::net::TcpListener::from_std(socket)?);
             parts.spawn(async {
@@ -481,6 +471,7 @@ impl Plane {
             verdicts: Box::new(move || tally.as_ref().and_then(|tally| tally.verdicts().ok())),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
+            tap: self.tap,
             sweeper,
             snapshot,
             ready: AtomicBool::new(false),

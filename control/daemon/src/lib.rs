@@ -31,6 +31,7 @@ pub mod local;
 pub mod logging;
 pub mod memory;
 pub mod nic;
+mod outputs;
 pub mod panics;
 pub mod parts;
 pub mod policy;

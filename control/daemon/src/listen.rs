@@ -20,13 +20,14 @@ use ringdns_dataplane::{
     policy::{Asker, QueryPolicy, Refusal},
     process::AnswerConfig,
 };
+use ringdns_dnstap::{Dnstap, Kind};
 use ringdns_querylog::{LogGroups, QueryLog};
 use ringdns_resolver::{Client, Resolved, Resolver, pump::WaitingNotify};
 use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
@@ -84,6 +85,13 @@ counters! {
     }
 }
 
+/// Addresses of both ends of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    client: SocketAddr,
+    server: SocketAddr,
+}
+
 /// Server of queries over TCP.
 pub struct Listener {
     resolver: Arc<Resolver>,
@@ -97,6 +105,8 @@ pub struct Listener {
     log: Option<Arc<QueryLog>>,
     /// Policy zones, whose primaries may tell of changes.
     zones: ArcSwapOption<ListKeeper>,
+    /// dnstap output, once it is set.
+    tap: OnceLock<Arc<Dnstap>>,
     /// Counters so far.
     pub counters: ListenCounters,
     /// Queries and answers by kind.
@@ -118,12 +128,31 @@ impl Listener {
         let counters = ListenCounters::default();
         let (policy, zones) = (policy.into(), ArcSwapOption::empty());
         let census = CensusStats::default();
-        Arc::new(Listener { resolver, policy, rules, bounds, seats, denied, log, zones, counters, census })
+        let tap = OnceLock::new();
+        Arc::new(Listener {
+            resolver,
+            policy,
+            rules,
+            bounds,
+            seats,
+            denied,
+            log,
+            zones,
+            tap,
+            counters,
+            census,
+        })
     }
 
     /// Replaces the policy for queries.
     pub fn set_policy(&self, policy: Arc<QueryPolicy>) {
         self.policy.store(policy);
+    }
+
+    /// Tells dnstap of queries and answers from now on.
+    pub fn set_tap(&self, tap: Arc<Dnstap>) {
+        // It is set once, at the start.
+        let _ = self.tap.set(tap);
     }
 
     /// Replaces the groups of clients in the query log.
@@ -173,7 +202,12 @@ impl Listener {
             tokio::spawn(async move {
                 // No Nagle delay: answers go out one by one, as soon as they are there.
                 let served = match stream.set_nodelay(true) {
-                    Ok(()) => listener.converse(stream, client.ip(), Arc::new(seat), most).await,
+                    Ok(()) => match stream.local_addr() {
+                        Ok(server) => {
+                            listener.converse(stream, Ends { client, server }, Arc::new(seat), most).await
+                        }
+                        Err(error) => Err(error),
+                    },
                     Err(error) => Err(error),
                 };
                 if let Err(error) = served {
@@ -195,7 +229,7 @@ impl Listener {
     async fn converse(
         self: &Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Send + 'static,
-        client: IpAddr,
+        ends: Ends,
         seat: Arc<ConnectionSeat>,
         most: usize,
     ) -> io::Result<()> {
@@ -227,7 +261,7 @@ impl Listener {
             seat.asked();
             let (listener, replies, seat) = (self.clone(), replies.clone(), seat.clone());
             let answering = async move {
-                listener.answer(message, client, &replies).await;
+                listener.answer(message, ends, &replies).await;
                 seat.answered();
                 drop(turn);
             };
@@ -310,11 +344,16 @@ impl Listener {
     }
 
     /// Answers a message, unless it is one to be dropped.
-    async fn answer(&self, mut message: Vec<u8>, client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
+    async fn answer(&self, mut message: Vec<u8>, ends: Ends, replies: &mpsc::Sender<Vec<u8>>) {
+        let client = ends.client.ip();
         let mut query = Query::default();
         let clock = self.resolver.clock();
         let received = clock.nanos();
         let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
+        let tap = self.tap.get().filter(|tap| tap.picks_tcp());
+        if let Some(tap) = tap {
+            tap.note_tcp(Kind::ClientQuery, (ends.client, ends.server), received, &message);
+        }
         let policy = self.policy.load_full();
         let (verdict, mut options) = policy.read(&message, &mut query, &asker);
         if verdict == Err(Reject::Notify) {
@@ -351,6 +390,9 @@ impl Listener {
         };
         counter.inc();
         let Some(reply) = reply else { return };
+        if let Some(tap) = tap {
+            tap.note_tcp(Kind::ClientResponse, (ends.client, ends.server), received, &reply[2..]);
+        }
         let (rcode, outcome, source) = match &resolved {
             Ok(resolved) => self.outcome(resolved),
             Err(reject) => (reject.rcode(), Outcome::Rejected, AnswerSource::default()),

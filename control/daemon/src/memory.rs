@@ -64,7 +64,8 @@ impl Need {
         let workers = workers(config) as u64;
         let rows = if config.query_log.enabled { config.query_log.bytes_per_worker } else { 0 };
         let limiter = if config.rate_limit.is_some() { limiter::BYTES as u64 } else { 0 };
-        let each = (PACKET_MEMORY + limiter).saturating_add(rows);
+        let pages = config.dnstap.as_ref().map_or(0, |dnstap| dnstap.bytes_per_worker);
+        let each = (PACKET_MEMORY + limiter).saturating_add(rows).saturating_add(pages);
         let batches = config.shipping.as_ref().map_or(0, |shipping| 2 * shipping.batch_bytes as u64);
         let behind = if config.server.interface.is_some() { BEHIND } else { 0 };
         Need { workers, fixed: each.saturating_mul(workers).saturating_add(BASE + behind + batches) }
@@ -210,6 +211,13 @@ mod tests {
         let log = "workers = 1\n[query_log]\nenabled = true\nbytes_per_worker = \"32MiB\"";
         assert!(fitted(log, 82).is_ok());
         assert!(fitted(log, 81).is_err());
+    }
+
+    #[test]
+    fn the_pages_of_dnstap_count_too() {
+        let dnstap = "workers = 1\n[dnstap]\nsocket = \"/s\"\nbytes_per_worker = \"32MiB\"";
+        assert!(fitted(dnstap, 82).is_ok());
+        assert!(fitted(dnstap, 81).is_err());
     }
 
     #[test]

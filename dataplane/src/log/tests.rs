@@ -53,6 +53,7 @@ impl Scene {
             spin: Duration::ZERO,
             log: Some(LogConfig { line: line.clone(), sieve: Arc::new(sieve), seed: 1 }),
             demand: None,
+            mirror: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig { checksums, ..SimConfig::default() }).unwrap();
         let clock = Clock::simulated(|| SENT);

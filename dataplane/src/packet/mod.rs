@@ -68,6 +68,12 @@ impl Envelope {
     const VERIFIED: u16 = 0x200;
     const PARTIAL: u16 = 0x400;
 
+    /// Returns the envelope of a frame without VLAN tags, which was checked at a glance.
+    #[inline(always)]
+    pub fn untagged(v6: bool) -> Self {
+        if v6 { Envelope(62 | Self::V6) } else { Envelope(42) }
+    }
+
     /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the
     /// headers.
     ///
@@ -140,6 +146,22 @@ impl Envelope {
         };
         let len = usize::from(udp.length.get()).checked_sub(size_of::<Udp>())?;
         Some((address, message.get(..len)?))
+    }
+
+    /// Returns source, destination and message of a frame; `None` if it has no message.
+    pub fn datagram<'a>(&self, frame: &'a [u8]) -> Option<(SocketAddr, SocketAddr, &'a [u8])> {
+        let (headers, message) = frame.split_at_checked(self.message())?;
+        let (source, destination, udp): (IpAddr, IpAddr, &Udp) = if self.is_v6() {
+            let (_, headers) = Ipv6Udp::ref_from_suffix(headers).ok()?;
+            (headers.ip.source.into(), headers.ip.destination.into(), &headers.udp)
+        } else {
+            let (_, headers) = Ipv4Udp::ref_from_suffix(headers).ok()?;
+            (headers.ip.source.into(), headers.ip.destination.into(), &headers.udp)
+        };
+        let len = usize::from(udp.length.get()).checked_sub(size_of::<Udp>())?;
+        let (source, destination) =
+            (SocketAddr::new(source, udp.source.get()), (destination, udp.destination.get()));
+        Some((source, destination.into(), message.get(..len)?))
     }
 
     /// Addresses a frame, whose headers are still the query's and whose message has `message_len`

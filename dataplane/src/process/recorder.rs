@@ -281,7 +281,7 @@ impl RecordedReply {
 
 /// Returns the outcome of an answer at a glance, which is always fresh.
 #[inline(always)]
-fn hit(rcode: u8) -> Outcome {
+pub(super) fn hit(rcode: u8) -> Outcome {
     if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
 }
 

@@ -19,6 +19,8 @@ pub struct Punter<'a> {
     pub now: Nanos,
     pub port: u32,
     pub generation: u64,
+    /// Number of the exchange in the mirror, of the query at hand.
+    pub exchange: Option<u64>,
 }
 
 impl Punter<'_> {
@@ -72,6 +74,7 @@ impl Punter<'_> {
         record.purpose = purpose;
         record.notify = notify.map(Box::from);
         record.group = slot.group;
+        record.exchange = self.exchange;
         record.received = self.now;
         record.port = self.port;
         record.generation = self.generation;

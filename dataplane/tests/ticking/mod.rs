@@ -52,6 +52,7 @@ pub fn start(
         spin: Duration::ZERO,
         log: None,
         demand,
+        mirror: None,
     };
     let link = link.clone();
     thread::spawn(move || {

@@ -11,6 +11,7 @@ pub mod control;
 pub mod cookies;
 pub mod dns64;
 pub mod dnssec;
+pub mod dnstap;
 pub mod firewall;
 pub mod group_names;
 pub mod lists;
@@ -73,6 +74,7 @@ file! {
     query_log: query_log::RawQueryLog,
     clickhouse: clickhouse::RawClickhouse,
     client_names: client_names::RawClientNames,
+    dnstap: dnstap::RawDnstap,
     control: control::RawControl,
     sandbox: sandbox::RawSandbox,
 }

@@ -203,9 +203,14 @@ impl RawQueryLog {
     }
 }
 
+/// Returns the name of this host.
+pub(super) fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Checks the appliance's name. The default is the host name.
 fn appliance(name: Option<String>) -> Result<String, Problem> {
-    let name = name.unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned());
+    let name = name.unwrap_or_else(host_name);
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     if name.is_empty() || name.len() > 255 || !name.bytes().all(plain) {
         let remedy = "Give up to 255 letters, digits, hyphens, dots and underscores";

@@ -37,6 +37,7 @@ pub use problems::Problems;
 use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
 use ringdns_dataplane::{clock::Clock, punt::Link};
+use ringdns_dnstap::Dnstap;
 use ringdns_fleet::Fleet;
 use ringdns_querylog::QueryLog;
 use ringdns_resolver::{Resolver, snapshot::Snapshot, sweep::Sweeper};
@@ -107,6 +108,8 @@ pub struct Service {
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
+    /// dnstap output; `None`: there is none.
+    pub tap: Option<Arc<Dnstap>>,
     /// Sweeper of the host tier.
     pub sweeper: Arc<Sweeper>,
     /// Snapshot on disk, if one is configured.

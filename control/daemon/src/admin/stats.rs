@@ -71,6 +71,17 @@ pub fn all(service: &Service) -> Value {
         "lists": lists(service),
         "listeners": totals((service.listeners)()),
         "api": totals(service.api.totals()),
+        "dnstap": service.tap.as_ref().map(|tap| {
+            let sums = tap.sums();
+            let lost: Map<_, _> = sums.losses().map(|(reason, lost)| (reason.to_owned(), lost.into())).into_iter().collect();
+            json!({
+                "connected": tap.is_connected(),
+                "offered": sums.offered,
+                "lost": lost,
+                "in_hand": sums.in_hand(),
+                "counters": totals(tap.counters.totals()),
+            })
+        }),
         "query_log": service.log.as_ref().map(|log| query_log(log, service, &sum)),
     })
 }

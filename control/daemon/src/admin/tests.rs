@@ -100,6 +100,7 @@ impl Doors {
             verdicts: Box::new(|| None),
             listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
             log: None,
+            tap: None,
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             levels: Default::default(),

@@ -38,7 +38,9 @@ fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>
         client,
         tokio::spawn(async move {
             let (seat, _) = listener.seats.take(CLIENT).unwrap();
-            listener.converse(server, CLIENT, Arc::new(seat), usize::MAX).await
+            let (client, local) = ((CLIENT, 1053).into(), (CLIENT, 53).into());
+            let ends = Ends { client, server: local };
+            listener.converse(server, ends, Arc::new(seat), usize::MAX).await
         }),
     )
 }

@@ -22,6 +22,7 @@ use ringdns_dataplane::{
     punt::Link,
     worker::WorkerConfig,
 };
+use ringdns_dnstap::Dnstap;
 use ringdns_querylog::QueryLog;
 use std::{
     io,
@@ -123,6 +124,8 @@ pub struct Common<'a> {
     pub ended: UnboundedSender<Ended>,
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
+    /// dnstap output, if there is one.
+    pub tap: Option<Arc<Dnstap>>,
     /// Conditions that an operator should know of.
     pub host_problems: Arc<HostProblems>,
 }
@@ -156,6 +159,7 @@ impl Workers {
         let (sender, orders) = mpsc::channel();
         let mut settings = settings(common.config, common.policy.clone(), plan.cache_bytes, plan.alone);
         settings.log = common.log.as_ref().map(|log| log.setup());
+        settings.mirror = common.tap.as_ref().map(|tap| tap.setup());
         // Only sweeps that renew, and the snapshot, use the demand.
         let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
         settings.demand = wanted.then(DemandLine::new);
@@ -269,6 +273,7 @@ pub fn settings(config: &Config, policy: Arc<QueryPolicy>, cache_bytes: u64, alo
         spin: if alone { config.server.spin } else { Duration::ZERO },
         log: None,
         demand: None,
+        mirror: None,
     }
 }
 

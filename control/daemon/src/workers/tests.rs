@@ -38,6 +38,7 @@ fn common(config: &Config) -> (Common<'_>, UnboundedReceiver<Ended>) {
             generations: Arc::default(),
             ended,
             log: None,
+            tap: None,
             host_problems: Arc::default(),
         },
         ends,

@@ -295,6 +295,7 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
         spin: Duration::ZERO,
         log: None,
         demand: Some(demand),
+        mirror: None,
     };
     let inside = link.clone();
     let worker = std::thread::spawn(move || {

@@ -97,6 +97,7 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
             families.gauge(&format!("ringdns_query_log_rows_{}", gauge.name), gauge.doc, gauge.value);
         }
     }
+    dnstap(service, &mut families);
     upstreams(service, &mut families);
     problems(service, &mut families);
     process(&mut families);
@@ -107,6 +108,23 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
     );
     families.gauge("ringdns_uptime_seconds", "Seconds since the start of ringdnsd.", service.clock.secs());
     families
+}
+
+/// Adds the messages of dnstap, if there is a reader.
+fn dnstap(service: &Service, families: &mut Families) {
+    let Some(tap) = &service.tap else { return };
+    families.totals("ringdns_dnstap", &tap.counters.totals());
+    let sums = tap.sums();
+    families.counter(
+        "ringdns_dnstap_offered_total",
+        "Packets and messages over TCP to be told to the dnstap reader: sent, unfit, lost or in hand.",
+        sums.offered,
+    );
+    families.counters("ringdns_dnstap_lost_total", "dnstap messages lost, by reason.");
+    for (reason, lost) in sums.losses() {
+        families.sample(&[("reason", &reason)], lost);
+    }
+    families.gauge("ringdns_dnstap_connected", "Whether a dnstap reader is connected.", tap.is_connected());
 }
 
 /// Adds the number of problems of each kind, and the state of the configuration.

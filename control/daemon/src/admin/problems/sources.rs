@@ -74,7 +74,7 @@ fn silent_zone(zone: String) -> Found {
     }
 }
 
-/// Returns the problems of Redis, of the query log and of the snapshot.
+/// Returns the problems of Redis, of the query log, of dnstap and of the snapshot.
 fn stores(service: &Service) -> Vec<Found> {
     let mut found = Vec::new();
     if let Some(fleet) = &service.fleet
@@ -94,6 +94,10 @@ fn stores(service: &Service) -> Vec<Found> {
         }
         let lost = log.ledger.spool.reason();
         found.extend(lost.map(|reason| Found::whole(Kind::QueryLogLost, reason)));
+    }
+    if let Some((tap, reason)) = service.tap.as_ref().and_then(|tap| Some((tap, tap.fault.reason()?))) {
+        let text = format!("dnstap messages are lost: the reader at {} {reason}", tap.target());
+        found.push(Found::new(Kind::DnstapLost, tap.target(), text));
     }
     if let Some(reason) = service.snapshot.as_ref().and_then(|snapshot| snapshot.fault.reason()) {
         let text = format!(
