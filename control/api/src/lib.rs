@@ -4,16 +4,16 @@
 
 #![forbid(unsafe_code)]
 
-mod config;
 mod access;
+mod config;
 mod explain;
 mod policy;
 mod problem;
 mod status;
 mod sweeps;
 
-pub use config::{ConfigDifference, ConfigView};
 pub use access::{AuditRecord, Refused, Role};
+pub use config::{ConfigDifference, ConfigView};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,

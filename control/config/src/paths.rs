@@ -234,7 +234,7 @@ mod tests {
             assert!(named.is_superset(&written), "{paths:#?}");
             for NamedPath { key, path, .. } in paths.iter().filter(|named| written.contains(&named.path)) {
                 let place = crate::error::place_of(text, key).0.expect(key);
-                let line = text.lines().nth(place - 1).unwrap();
+                let line = text.lines().nth(place.line - 1).unwrap();
                 assert!(line.contains(path.to_str().unwrap()), "{key} is not {line:?}");
             }
         }

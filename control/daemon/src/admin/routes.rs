@@ -1,7 +1,9 @@
 //! Routes of the API, the role that each needs, and the OpenAPI document, which is made from the
 //! same handlers and types.
 
-use super::{Service, audit, cache, config, explain, guard, logging, names, overrides, policy, profile, views};
+use super::{
+    Service, audit, cache, config, explain, guard, logging, names, overrides, policy, profile, views,
+};
 use axum::{
     Extension, Router,
     extract::{Request, State},
