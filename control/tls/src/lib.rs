@@ -137,3 +137,31 @@ pub fn explain(error: &Error, name: &ServerName<'_>) -> String {
         _ => format!("the certificate of {name} cannot be used: {invalid}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_to_belong_to_its_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one", "other"].map(|name| {
+            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+            let [cert, key] = ["cert", "key"].map(|kind| folder.path().join(format!("{name}.{kind}")));
+            std::fs::write(&cert, made.cert.pem()).unwrap();
+            std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+            [cert, key]
+        });
+        assert!(check_identity(&one[0], &one[1]).is_ok());
+        let absent = folder.path().join("absent");
+        for (certificate, key, named) in [
+            (&one[0], &other[1], &other[1]),
+            (&one[0], &one[0], &one[0]),
+            (&one[0], &absent, &absent),
+            (&absent, &one[1], &absent),
+        ] {
+            let error = check_identity(certificate, key).unwrap_err();
+            assert!(error.reason.starts_with(&named.display().to_string()), "{error}");
+        }
+    }
+}
