@@ -452,7 +452,8 @@ impl Plane {
         Ok(Service {
             reloader: Reloader::new(source, policy, lists.clone(), resolver, listener.clone(), links, bans)
                 .with_local(self.local)
-                .with_access(access),
+                .with_access(access)
+                .with_names(self.names),
             lists,
             bans: self.bans,
             firewall: self.firewall,

@@ -8,6 +8,7 @@
 use crate::{
     access::AccessGate,
     bans::Bans,
+    client_names::ClientNames,
     listen::Listener,
     lists::{self, ListKeeper},
     local::{self, LocalSources},
@@ -45,6 +46,9 @@ const DATA: [&str; 3] = ["local", "local_record", "local_zone"];
 /// Table of search engines.
 const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 
+/// Tables of names of clients: hosts files may have them.
+const NAMES: [&str; 2] = ["client_names", "local"];
+
 /// Tables of lists.
 const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
 
@@ -65,6 +69,8 @@ pub struct Reloader {
     bans: Arc<Bans>,
     /// `None`: there is no XDP program.
     access: Option<AccessGate>,
+    /// `None`: clients have no names in the query log until a restart.
+    names: Option<Arc<ClientNames>>,
     running: Mutex<Running>,
     /// Whether the configuration was read from a file, and can be read again.
     is_file: bool,
@@ -104,6 +110,7 @@ impl Reloader {
             lists,
             bans,
             access: None,
+            names: None,
             running,
             fault,
             waiting,
@@ -115,6 +122,11 @@ impl Reloader {
     pub fn with_local(self, local: LocalSources) -> Self {
         self.running.lock().local = local;
         self
+    }
+
+    /// Sets the names of clients, whose sources follow the configuration.
+    pub fn with_names(self, names: Option<Arc<ClientNames>>) -> Self {
+        Reloader { names, ..self }
     }
 
     /// Sets the access list of the XDP program, which follows that of the configuration.
@@ -286,8 +298,14 @@ impl Reloader {
         if !engines.is_empty() {
             self.resolver.set_safe_search(local::safe_search(config.safe_search));
         }
-        reloaded.applied =
-            policies.into_iter().chain(resolvers).chain(lists).chain(data).chain(engines).collect();
+        let mut names = of(&NAMES);
+        match &self.names {
+            Some(clients) if !names.is_empty() => clients.set(&config),
+            Some(_) => {}
+            None => names.clear(),
+        }
+        let applied = policies.into_iter().chain(resolvers).chain(lists).chain(data);
+        reloaded.applied = applied.chain(engines).chain(names).collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         running.tables.take(tables, &reloaded.applied);
         tracing::info!(applied = ?reloaded.applied, needs_restart = ?reloaded.needs_restart, "reloaded");
