@@ -59,6 +59,9 @@ pub fn limit() -> Result<LimitConfig> {
 /// Prefixes of the default access list that cover the clients here.
 pub const ALLOW: &[&str] = &["10.0.0.0/8", "fc00::/7"];
 
+/// Number of the group that has upstreams of its own.
+pub const OWN_UPSTREAMS: usize = 1;
+
 /// Seeds of the cache's hash, the same in every run, so that counts repeat.
 pub const HASH_SEEDS: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
@@ -173,8 +176,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Returns a processor with an access list of 1,000 prefixes, 20 groups of clients, and limits.
+    /// Returns a processor with an access list of 1,000 prefixes, 20 groups of clients, and limits. The
+    /// clients here are in the default group.
     pub fn policed(bytes: usize) -> Result<Self> {
+        Self::policed_in(bytes, Group::DEFAULT)
+    }
+
+    /// Returns a processor with the same, where the clients here are in `group`.
+    pub fn policed_in(bytes: usize, group: Group) -> Result<Self> {
         let mut stage = Self::limiting(bytes)?;
         // The clients here are in 10.53.0.0/22.
         let others = (0..999).map(|n| format!("172.{}.{}.0/24", 16 + n / 256, n % 256));
@@ -184,9 +193,10 @@ impl Stage {
             let prefix = format!("10.53.{n}.0/24").parse()?;
             anyhow::Ok((prefix, Group::new(n).context("a group has no number")?))
         });
+        let own = std::iter::once_with(|| anyhow::Ok(("10.53.0.0/24".parse()?, group)));
         let policy = QueryPolicy {
             access: AccessList::new(&allow, &[])?,
-            groups: ClientGroups::new(&groups.collect::<Result<Vec<_>>>()?)?,
+            groups: ClientGroups::new(&groups.chain(own).collect::<Result<Vec<_>>>()?)?,
             ..QueryPolicy::clone(stage.processor.policy())
         };
         stage.processor.set_policy(Arc::new(policy));

@@ -111,6 +111,38 @@ fn a_test_says_what_a_client_gets() {
     assert!(output.status.code() == Some(1) && said.contains("no group \"adults\""), "{said}");
 }
 
+/// Over UDP and TCP, from caches, and after a reload that changes nothing but the clients of a rule.
+#[test]
+fn a_rule_is_for_the_clients_that_it_names() {
+    let scene = Scene::set();
+    let path = scene.folder.path().join("custom");
+    let write = |clients: &str| {
+        fs::write(&path, format!("! Rules\n||ads.example^$client={clients}\n||end.example^\n")).unwrap();
+    };
+    write("127.0.20.0/24|~127.0.20.9");
+    let tables = format!("[[blocklist]]\nname = \"custom\"\nsource = {path:?}\nanswer = \"nxdomain\"\n");
+    let settings = Settings { tables, ..Settings::loopback(scene.address, scene.upstream.address()) };
+    let ringdnsd = Ringdnsd::start_from(&scene.host, |socket| settings.text(socket));
+    let rcodes = || [ADULT, KID, [127, 0, 20, 9], GUEST].map(|client| scene.rcode(client, "www.ads.example"));
+    let over_tcp = || ask_over_tcp(&scene.host, scene.address, &[Query::a("ads.example")]).remove(0).rcode();
+    for _ in 0..2 {
+        assert_eq!(rcodes(), [0, NXDOMAIN, 0, 0]);
+    }
+    assert_eq!(over_tcp(), 0);
+    let told = ringdnsd.told(&["policy", "test", "ads.example", "--client", "127.0.20.7"]);
+    let place = format!("{}:2: ||ads.example^$client=127.0.20.0/24|~127.0.20.9", path.display());
+    assert!(told.contains("block by list \"custom\"") && told.contains(&place), "{told}");
+    let told = ringdnsd.told(&["policy", "test", "ads.example", "--client", "127.0.20.9"]);
+    assert!(told.starts_with("ads.example. A: resolve\n"), "{told}");
+    write("127.0.0.1|127.0.30.0/24");
+    let told = ringdnsd.told(&["reload"]);
+    assert!(told.contains("custom: +1 -1 rules"), "{told}");
+    until("the rule is for others", || (rcodes() == [NXDOMAIN, 0, 0, NXDOMAIN]).then_some(()));
+    assert_eq!(over_tcp(), NXDOMAIN);
+    let (_, metrics) = ringdnsd.get("/metrics").unwrap();
+    assert!(metrics.contains("ringdns_blocked_total{list=\"custom\",group=\"default\"}"), "{metrics}");
+}
+
 #[test]
 fn a_reload_moves_clients_to_other_groups() {
     let scene = Scene::set();

@@ -1,7 +1,8 @@
 //! Tests of the query log, from real clients to rows in `ringctl tap`.
 
 use ringdns_testkit::{
-    Client, DNS_V4, DNS_V6, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream, ask_over_tcp,
+    Client, DNS_V4, DNS_V6, Host, Lab, LabOptions, Process, Query, Ringdnsd, Settings, Upstream,
+    ask_over_tcp, free_address,
     sums::{self, count},
     until,
 };
@@ -152,4 +153,32 @@ fn nothing_is_logged_unless_it_is_asked_for() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("query_log.enabled"), "{output:?}");
     let stats = ringdnsd.stats();
     assert_eq!((&stats["query_log"], &stats["total"]["log_recorded"]), (&Value::Null, &0.into()));
+}
+
+#[test]
+fn names_of_clients_change_with_a_reload() {
+    let host = Host::local();
+    let (upstream, address) = (Upstream::answering(&host), free_address(&host));
+    let mut hosts = NamedTempFile::new().unwrap();
+    writeln!(hosts, "127.0.0.1 laptop.lan").unwrap();
+    let settings = |names: &str| {
+        let tables = format!("[local]\nhosts_files = [{:?}]\n{names}", hosts.path());
+        logging(Settings { tables, ..Settings::loopback(address, upstream.address()) }, "")
+    };
+    let ringdnsd = Ringdnsd::start_from(&host, |socket| settings("").text(socket));
+    let client = Client::of(&host, address);
+    let name_of_row = || {
+        let tap = tap(&ringdnsd, 1);
+        client.ask(&Query::a("www.example"));
+        rows(tap).remove(0)["client_name"].clone()
+    };
+    let without = name_of_row();
+    assert_ne!(without, json!("laptop.lan"));
+    ringdnsd.configure(|socket| settings("[client_names]\nhosts_files = true\n").text(socket));
+    let told = ringdnsd.told(&["reload"]);
+    assert!(told.contains("[client_names] is in effect"), "{told}");
+    assert_eq!(name_of_row(), json!("laptop.lan"));
+    ringdnsd.configure(|socket| settings("").text(socket));
+    ringdnsd.told(&["reload"]);
+    assert_eq!(name_of_row(), without);
 }

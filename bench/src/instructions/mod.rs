@@ -68,6 +68,10 @@ pub enum Case {
     HitBlocked,
     /// A burst of hits with EDNS that a list has answered, which get an extended error.
     HitBlockedEdns,
+    /// A burst of hits with everything on, where a group of other clients has upstreams of its own.
+    HitUpstreams,
+    /// A burst of hits with everything on, from clients of a group with upstreams of its own.
+    HitOwnUpstreams,
     /// A burst of hits with cookies, which need the closer look and a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
@@ -173,6 +177,8 @@ pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::HitNarrow => turns::hits_of(&["10.53.0.0/22"], meter, Material::new(&[], Ip::V4, &[])?),
         Case::HitLimited => turns::hits_limited(meter),
         Case::HitPoliced => turns::hits_policed(meter),
+        Case::HitUpstreams => turns::hits_of_upstreams(meter, false),
+        Case::HitOwnUpstreams => turns::hits_of_upstreams(meter, true),
         Case::HitBlocked => turns::hits_blocked(meter, &[]),
         Case::HitBlockedEdns => turns::hits_blocked(meter, &["--edns"]),
         Case::HitCookie => turns::hits(meter, Material::new(&["--cookie"], Ip::V4, &[])?),

@@ -64,6 +64,28 @@ pub fn hits_blocked(meter: &mut dyn Meter, query: &[&str]) -> Result<u64> {
     hits_over(stage, meter, &material)
 }
 
+/// Runs bursts of hits with everything on, where a group has upstreams of its own, so that answers are for
+/// some groups only: for the group of the clients here if `is_own`, else for all others.
+pub fn hits_of_upstreams(meter: &mut dyn Meter, is_own: bool) -> Result<u64> {
+    let own = Group::new(stage::OWN_UPSTREAMS).context("a group has no number")?;
+    let (mut stage, scope) = match is_own {
+        true => (
+            Stage::policed_in(CACHE, own)?,
+            Scope { group: own, groups: GroupSet::NONE.with(own), list: None },
+        ),
+        false => {
+            let groups = GroupSet::ALL.without(own);
+            (Stage::policed(CACHE)?, Scope { group: Group::DEFAULT, groups, list: None })
+        }
+    };
+    let material = Material::new(&[], Ip::V4, &[])?;
+    let hash = stage.processor.hash();
+    for Filed { query, answer } in material.all_filed()? {
+        stage.processor.cache().insert_for(&scope, &query.key, hash.of(&query.key), &answer, 0);
+    }
+    hits_over(stage, meter, &material)
+}
+
 fn hits_on(mut stage: Stage, meter: &mut dyn Meter, material: Material) -> Result<u64> {
     let hash = stage.processor.hash();
     material.fill(stage.processor.cache(), hash)?;

@@ -455,7 +455,8 @@ impl Plane {
                 .with_local(self.local)
                 .with_access(access)
                 .within(self.folders)
-                .with_tokens(tokens),
+                .with_tokens(tokens)
+                .with_names(self.names),
             audit: admin::AuditLog::new(self.config.control.audit_log.clone()),
             lists,
             bans: self.bans,

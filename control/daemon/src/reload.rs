@@ -10,6 +10,7 @@ mod tables;
 use crate::{
     access::AccessGate,
     bans::Bans,
+    client_names::ClientNames,
     listen::Listener,
     lists::ListKeeper,
     local::{self, LocalSources},
@@ -50,6 +51,9 @@ const DATA: [&str; 3] = ["local", "local_record", "local_zone"];
 /// Table of search engines.
 const SAFE_SEARCH: [&str; 1] = ["safe_search"];
 
+/// Tables of names of clients: hosts files may have them.
+const NAMES: [&str; 2] = ["client_names", "local"];
+
 /// Tables of lists.
 const LISTS: [&str; 4] = ["blocklist", "allowlist", "lists", "client_group"];
 
@@ -65,6 +69,8 @@ pub struct Reloader {
     access: Option<AccessGate>,
     /// Tokens of the API.
     pub tokens: Tokens,
+    /// `None`: clients have no names in the query log until a restart.
+    names: Option<Arc<ClientNames>>,
     running: Mutex<Running>,
     /// Whether the configuration was read from a file, and can be read again.
     is_file: bool,
@@ -108,6 +114,7 @@ impl Reloader {
             access: None,
             folders: None,
             tokens: Tokens::default(),
+            names: None,
             running,
             fault,
             waiting,
@@ -125,6 +132,11 @@ impl Reloader {
     pub fn with_tokens(self, tokens: Vec<Token>) -> Self {
         self.tokens.set(tokens);
         self
+    }
+
+    /// Sets the names of clients, whose sources follow the configuration.
+    pub fn with_names(self, names: Option<Arc<ClientNames>>) -> Self {
+        Reloader { names, ..self }
     }
 
     /// Sets the access list of the XDP program, which follows that of the configuration.
@@ -348,6 +360,12 @@ impl Reloader {
                 control.insert("control".to_owned());
             }
         }
+        let mut names = of(&NAMES);
+        match &self.names {
+            Some(clients) if !names.is_empty() => clients.set(&config),
+            Some(_) => {}
+            None => names.clear(),
+        }
         reloaded.applied = policies
             .into_iter()
             .chain(resolvers)
@@ -355,6 +373,7 @@ impl Reloader {
             .chain(data)
             .chain(engines)
             .chain(control)
+            .chain(names)
             .collect();
         reloaded.needs_restart = changed.difference(&reloaded.applied).cloned().collect();
         reloaded.reasons = reasons(&reloaded.needs_restart);

@@ -201,7 +201,9 @@ mod tests {
     fn files_alone_decide_as_they_do_in_service() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        fs::write(at("ads.txt"), "# comment\n||ads.example^\n").unwrap();
+        let rules = "# comment\n||ads.example^\n||shop.example^$client=203.0.113.0/24|~203.0.113.5\n\
+                     ||shop.example^$client=198.51.100.8\n@@||ads.example^$client=203.0.113.7\n";
+        fs::write(at("ads.txt"), rules).unwrap();
         fs::create_dir(at("lists")).unwrap();
         fs::write(at("lists/feed.list"), "feed.example\n").unwrap();
         fs::write(
@@ -245,7 +247,26 @@ mod tests {
         let kid = TestedClient { address: Some([192, 0, 2, 7].into()), group: None };
         let paused = TestedClient { address: Some([198, 51, 100, 7].into()), group: None };
         let kids = TestedClient { address: None, group: Some("kids".into()) };
+        let at_shop = |client: [u8; 4]| TestedClient { address: Some(client.into()), group: None };
+        let shop = |line: &str| seen("block", "ads", line, "default");
         for (name, client, expected) in [
+            ("shop.example", &anybody, seen("resolve", "", "", "default")),
+            (
+                "shop.example",
+                &at_shop([203, 0, 113, 7]),
+                shop("ads.txt:3: ||shop.example^$client=203.0.113.0/24|~203.0.113.5"),
+            ),
+            ("shop.example", &at_shop([203, 0, 113, 5]), seen("resolve", "", "", "default")),
+            (
+                "shop.example",
+                &at_shop([198, 51, 100, 8]),
+                shop("ads.txt:4: ||shop.example^$client=198.51.100.8"),
+            ),
+            (
+                "ads.example",
+                &at_shop([203, 0, 113, 7]),
+                seen("allow", "ads", "ads.txt:5: @@||ads.example^$client=203.0.113.7", "default"),
+            ),
             ("www.ads.example", &anybody, seen("block", "ads", "ads.txt:2: ||ads.example^", "default")),
             ("feed.example", &anybody, seen("block", "feed", "feed.list:1: feed.example", "default")),
             ("ok.ads.example", &anybody, seen("allow", "ours", "ringdns.toml:20: ok.ads.example", "default")),

@@ -94,6 +94,9 @@ impl Policy {
         before: &Policy,
         mut compare: impl FnMut(&Arc<List>, &Arc<List>) -> Result<(), Unbounded>,
     ) -> Result<(), Unbounded> {
+        if self.client() != before.client() {
+            return Err(Unbounded);
+        }
         let (allow, block) = (self.allow_lists(), self.block_lists());
         let (allowed, blocked) = (before.allow_lists(), before.block_lists());
         if (allow.len(), block.len()) != (allowed.len(), blocked.len()) {

@@ -115,7 +115,7 @@ impl Policies {
     /// the type `qtype`. Each group is in one of the sets.
     pub fn judge(&self, name: &[u8], qtype: u16) -> SmallVec<[GroupVerdict<'_>; 2]> {
         let is_undecided = || !self.all.has_rule(name, qtype);
-        self.verdicts(is_undecided, |policy| policy.judge(name, qtype))
+        self.verdicts(name, qtype, is_undecided, |policy| policy.judge(name, qtype))
     }
 
     /// Returns the verdicts of all groups on questions for `name`, given the addresses in the answer.
@@ -126,11 +126,13 @@ impl Policies {
         addresses: &[IpAddr],
     ) -> SmallVec<[GroupVerdict<'_>; 2]> {
         let is_undecided = || !self.all.has_rule(name, qtype) && !self.all.has_rule_about_answer(addresses);
-        self.verdicts(is_undecided, |policy| policy.judge_answer(name, qtype, addresses))
+        self.verdicts(name, qtype, is_undecided, |policy| policy.judge_answer(name, qtype, addresses))
     }
 
     fn verdicts<'a>(
         &'a self,
+        name: &[u8],
+        qtype: u16,
         is_undecided: impl FnOnce() -> bool,
         judge: impl Fn(&'a Policy) -> Verdict<'a>,
     ) -> SmallVec<[GroupVerdict<'a>; 2]> {
@@ -142,13 +144,13 @@ impl Policies {
         for GroupPolicy { group, policy, .. } in &self.others {
             let verdict = judge(policy);
             left = left.without(*group);
-            match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
+            match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict, name, qtype)) {
                 Some((groups, _)) => *groups = groups.with(*group),
                 None => verdicts.push((GroupSet::NONE.with(*group), verdict)),
             }
         }
         let verdict = judge(&self.default);
-        match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict)) {
+        match verdicts.iter_mut().find(|(_, other)| is_same(other, &verdict, name, qtype)) {
             Some((groups, _)) => *groups = groups.or(left),
             None => verdicts.push((left, verdict)),
         }
@@ -156,22 +158,23 @@ impl Policies {
     }
 }
 
-/// Whether clients get the same by two verdicts.
-fn is_same(one: &Verdict<'_>, other: &Verdict<'_>) -> bool {
+/// Whether clients get the same by two verdicts on a question.
+fn is_same(one: &Verdict<'_>, other: &Verdict<'_>, name: &[u8], qtype: u16) -> bool {
     match (one, other) {
         (Verdict::Pass, Verdict::Pass) | (Verdict::Allowed(_), Verdict::Allowed(_)) => true,
-        (Verdict::Blocked(one), Verdict::Blocked(other)) => is_same_block(one, other),
+        (Verdict::Blocked(one), Verdict::Blocked(other)) => is_same_block(one, other, name, qtype),
         _ => false,
     }
 }
 
-fn is_same_block(one: &Blocked<'_>, other: &Blocked<'_>) -> bool {
+fn is_same_block(one: &Blocked<'_>, other: &Blocked<'_>, name: &[u8], qtype: u16) -> bool {
     // A list has one answer and one TTL for all groups. Rules about other names or prefixes may have
-    // more addresses.
+    // more addresses, and so may rules for some of the clients.
     one.list.name == other.list.name
         && one.answer == other.answer
         && (one.rule.kind, one.rule.labels) == (other.rule.kind, other.rule.labels)
         && one.is_open == other.is_open
+        && (one.client == other.client || one.addresses(name, qtype) == other.addresses(name, qtype))
 }
 
 #[cfg(test)]

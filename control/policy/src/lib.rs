@@ -3,6 +3,7 @@
 //! The crate does no I/O and reads no clock: a caller hands in the bytes of a list.
 
 pub mod changed;
+pub mod clients;
 pub mod data;
 pub mod groups;
 pub mod list;

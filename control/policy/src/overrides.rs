@@ -1,6 +1,7 @@
 //! Names that an operator has blocked or allowed for a time. They are stronger than all lists.
 
 use crate::{
+    clients::Client,
     list::{Found, Kind, List, ListBuilder},
     names::{NameKey, last_labels},
     policy::{Allowed, BlockList, Blocked, Verdict},
@@ -71,12 +72,14 @@ impl Overrides {
         });
         found.map(|(labels, is_blocked)| {
             let effect = if is_blocked { &BLOCK } else { &ALLOW };
-            let rule = Found { effect, important: true, kind: Kind::Suffix, labels: Some(labels) };
+            let rule =
+                Found { effect, important: true, kind: Kind::Suffix, labels: Some(labels), clients: None };
             match is_blocked {
                 true => Verdict::Blocked(Blocked {
                     list: &self.list,
                     answer: &self.list.answer,
                     rule,
+                    client: Client::default(),
                     is_open: false,
                 }),
                 false => Verdict::Allowed(Allowed { list: OVERRIDES, rule }),

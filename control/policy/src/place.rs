@@ -2,6 +2,7 @@
 //! when somebody asks.
 
 use crate::{
+    clients::Client,
     list::{Found, Kind},
     names::last_labels,
     rule::{Rule, Subject},
@@ -43,6 +44,9 @@ pub fn is(rule: &Rule, name: &[u8], qtype: u16, found: &Found<'_>) -> bool {
     if kind != found.kind || rule.effect != *found.effect || rule.important != found.important {
         return false;
     }
+    if rule.clients.as_deref() != found.clients {
+        return false;
+    }
     let is_about = match (&rule.subject, found.labels) {
         (Subject::Exact(of) | Subject::Suffix(of) | Subject::Below(of), Some(labels)) => {
             last_labels(name, labels) == &**of
@@ -56,7 +60,7 @@ pub fn is(rule: &Rule, name: &[u8], qtype: u16, found: &Found<'_>) -> bool {
         (Subject::Answer(_) | Subject::Client(_), _) => true,
         _ => false,
     };
-    is_about && rule.types.include(qtype)
+    is_about && rule.applies(name, qtype, Client::Any)
 }
 
 #[cfg(test)]
@@ -68,7 +72,8 @@ mod tests {
     #[test]
     fn each_rule_is_found_where_it_stands() {
         let text = "! A list\n||ads.example^\n@@||good.ads.example^\n|exact.example^\n/^x[0-9]+[.]/\n\
-                    ||strong.example^$important\n||typed.example^$dnstype=AAAA\n";
+                    ||strong.example^$important\n||typed.example^$dnstype=AAAA\n\
+                    ||tree.example^$denyallow=x.tree.example\n||tree.example^$denyallow=y.tree.example\n";
         let mut builder = ListBuilder::new(NameKey::new(&[7; 16]));
         text::read(text.as_bytes(), Format::Adblock, |line, rule| builder.push(line, rule)).unwrap();
         let list = builder.finish().0;
@@ -80,6 +85,7 @@ mod tests {
             ("x77.example", 1, 5),
             ("strong.example", 1, 6),
             ("typed.example", 28, 7),
+            ("x.tree.example", 1, 9),
         ] {
             let name = names::name(name).unwrap();
             let found = list.find(&name, qtype).unwrap();

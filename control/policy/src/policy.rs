@@ -1,6 +1,7 @@
 //! Verdict on a question, by all lists of a group of clients.
 
 use crate::{
+    clients::Client,
     list::{Found, List, Tier, tier},
     loopback::is_loopback,
     names::{NameKey, Path},
@@ -25,6 +26,8 @@ pub struct Policy {
     has_dry_run: bool,
     /// Names that are decided before any list is asked.
     overrides: Option<Arc<Overrides>>,
+    /// Clients that rules are looked up for.
+    client: Client,
 }
 
 /// List of names that no list blocks.
@@ -87,6 +90,8 @@ pub struct Blocked<'a> {
     pub answer: &'a RuleAnswer,
     /// The rule.
     pub rule: Found<'a>,
+    /// Clients that the rule was looked up for.
+    pub client: Client,
     /// Whether a rule of an earlier zone about addresses may decide otherwise, once there is an answer.
     pub is_open: bool,
 }
@@ -112,6 +117,7 @@ impl Policy {
             allow: allow.into(),
             block: block.into(),
             overrides: None,
+            client: Client::default(),
         }
     }
 
@@ -119,6 +125,16 @@ impl Policy {
     pub fn with_overrides(self, overrides: Option<Arc<Overrides>>) -> Self {
         // The names above a question are known at all depths.
         Policy { overrides, ..self }
+    }
+
+    /// Returns the policy for these clients: rules of its lists may be for others alone.
+    pub fn for_client(self, client: Client) -> Self {
+        Policy { client, ..self }
+    }
+
+    /// Clients that rules are looked up for.
+    pub(crate) fn client(&self) -> Client {
+        self.client
     }
 
     /// Key of the fingerprints of its lists.
@@ -182,18 +198,19 @@ impl Policy {
         if let Some(allowed) = self.allowed(&path, name, qtype) {
             return Verdict::Allowed(allowed);
         }
-        let mut decision = self.strongest(&path, name, qtype, &[]);
+        let mut decision = self.strongest(&path, name, (qtype, self.client), &[]);
         if let Some(addresses) = addresses
             && decision.is_none_or(|decision| decision.is_open)
         {
-            decision = self.strongest(&path, name, qtype, addresses);
+            decision = self.strongest(&path, name, (qtype, self.client), addresses);
             decision = decision.map(|decision| Decision { is_open: false, ..decision });
         }
         let Some(Decision { list, rule, is_open, .. }) = decision else { return Verdict::Pass };
+        let client = self.client;
         match list.effect(&rule) {
             Effect::Allow => Verdict::Allowed(Allowed { list: &list.name, rule }),
-            Effect::Block => Verdict::Blocked(Blocked { list, answer: &list.answer, rule, is_open }),
-            Effect::Answer(answer) => Verdict::Blocked(Blocked { list, answer, rule, is_open }),
+            Effect::Block => Verdict::Blocked(Blocked { list, answer: &list.answer, rule, client, is_open }),
+            Effect::Answer(answer) => Verdict::Blocked(Blocked { list, answer, rule, client, is_open }),
         }
     }
 
@@ -208,10 +225,10 @@ impl Policy {
         if self.overridden(&path, name).is_some() || self.allowed(&path, name, qtype).is_some() {
             return found;
         }
-        let strongest = self.strongest(&path, name, qtype, &[]);
+        let strongest = self.strongest(&path, name, (qtype, self.client), &[]);
         let allows = strongest.filter(|decision| *decision.list.effect(&decision.rule) == Effect::Allow);
         for list in self.block.iter().filter(|list| list.dry_run) {
-            let rule = list.find_in(&path, name, qtype, &[]);
+            let rule = list.find_in(&path, name, (qtype, self.client), &[]);
             let blocks = rule.filter(|rule| *list.effect(rule) != Effect::Allow);
             if blocks.is_some_and(|rule| allows.is_none_or(|allows| list.tier(&rule) > allows.tier)) {
                 found.push(list);
@@ -220,7 +237,7 @@ impl Policy {
         found
     }
 
-    /// Whether a list has a rule about a question, whatever its effect.
+    /// Whether a list has a rule about a question, whatever its effect, for any client.
     pub fn has_rule(&self, name: &[u8], qtype: u16) -> bool {
         let mut path = Path::default();
         if self.key.read(&mut path, name, self.depths).is_none() {
@@ -231,7 +248,7 @@ impl Policy {
         }
         let lists =
             self.allow.iter().map(|allow| &allow.list).chain(self.block.iter().map(|block| &block.list));
-        lists.into_iter().any(|list| list.find_in(&path, name, qtype).is_some())
+        lists.into_iter().any(|list| list.find_in(&path, name, qtype, Client::Any).is_some())
     }
 
     /// Whether a list has a rule about one of the addresses of an answer.
@@ -255,13 +272,19 @@ impl Policy {
 
     fn allowed(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Allowed<'_>> {
         self.allow.iter().find_map(|allow| {
-            let rule = allow.list.find_in(path, name, qtype)?;
+            let rule = allow.list.find_in(path, name, qtype, self.client)?;
             Some(Allowed { list: &allow.name, rule })
         })
     }
 
     /// Returns the strongest rule of the block lists that have an effect, given addresses of the answer.
-    fn strongest(&self, path: &Path, name: &[u8], qtype: u16, addresses: &[IpAddr]) -> Option<Decision<'_>> {
+    fn strongest(
+        &self,
+        path: &Path,
+        name: &[u8],
+        (qtype, client): (u16, Client),
+        addresses: &[IpAddr],
+    ) -> Option<Decision<'_>> {
         let mut best: Option<Decision<'_>> = None;
         let (mut zone_decides, mut is_open) = (false, false);
         for list in self.block.iter().filter(|list| !list.dry_run) {
@@ -269,7 +292,7 @@ impl Policy {
             if is_zone && zone_decides {
                 continue;
             }
-            if let Some(rule) = list.find_in(path, name, qtype, addresses) {
+            if let Some(rule) = list.find_in(path, name, (qtype, client), addresses) {
                 zone_decides |= is_zone;
                 let tier = list.tier(&rule);
                 if best.is_none_or(|best| tier > best.tier) {
@@ -286,9 +309,15 @@ impl BlockList {
     /// Returns the rule that decides in this list: about the client, the name, or addresses of the
     /// answer (draft-vixie-dnsop-dns-rpz section 5.3).
     #[inline]
-    fn find_in(&self, path: &Path, name: &[u8], qtype: u16, addresses: &[IpAddr]) -> Option<Found<'_>> {
-        let client = self.client.and_then(|prefix| self.list.find_client(prefix, qtype));
-        let named = client.or_else(|| self.list.find_in(path, name, qtype));
+    fn find_in(
+        &self,
+        path: &Path,
+        name: &[u8],
+        (qtype, client): (u16, Client),
+        addresses: &[IpAddr],
+    ) -> Option<Found<'_>> {
+        let about_client = self.client.and_then(|prefix| self.list.find_client(prefix, qtype));
+        let named = about_client.or_else(|| self.list.find_in(path, name, qtype, client));
         named.or_else(|| self.list.find_answer(addresses, qtype))
     }
 
@@ -311,7 +340,7 @@ impl Blocked<'_> {
     /// Returns the addresses of the answer, if it has any: all of the name's rules, or the list's.
     pub fn addresses(&self, name: &[u8], qtype: u16) -> Vec<IpAddr> {
         match (self.list.effect(&self.rule), self.answer) {
-            (Effect::Answer(_), _) => self.list.list.addresses(name, qtype, &self.rule),
+            (Effect::Answer(_), _) => self.list.list.addresses(name, (qtype, self.client), &self.rule),
             (_, RuleAnswer::Address(ip)) => vec![*ip],
             _ => Vec::new(),
         }

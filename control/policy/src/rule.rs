@@ -1,7 +1,8 @@
 //! A rule of a list, as all formats express it.
 
+use crate::clients::{Client, ClientSet};
 use ringdns_dataplane::prefix::Prefix;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// Domain name in wire format, lowercased.
 pub type WireName = Box<[u8]>;
@@ -83,18 +84,31 @@ pub struct Rule {
     pub types: Types,
     /// Names to which it does not apply, nor to names below them.
     pub except: Vec<WireName>,
+    /// Clients for whom alone it applies.
+    pub clients: Option<Arc<ClientSet>>,
 }
 
 impl Rule {
     /// Returns a rule without conditions.
     pub fn new(subject: Subject, effect: Effect) -> Self {
-        Rule { subject, effect, important: false, types: Types::All, except: Vec::new() }
+        Rule { subject, effect, important: false, types: Types::All, except: Vec::new(), clients: None }
     }
 
     /// Whether the rule has no conditions and the answer of its list, as nearly all rules.
     pub fn is_plain(&self) -> bool {
-        let conditions = self.important || self.types != Types::All || !self.except.is_empty();
-        !conditions && !matches!(self.effect, Effect::Answer(_))
+        !self.important && !self.has_conditions() && !matches!(self.effect, Effect::Answer(_))
+    }
+
+    /// Whether the rule applies to some questions only for the names that it is about.
+    pub(crate) fn has_conditions(&self) -> bool {
+        self.types != Types::All || !self.except.is_empty() || self.clients.is_some()
+    }
+
+    /// Whether the rule applies to a question of clients for one of the names that it is about.
+    pub(crate) fn applies(&self, name: &[u8], qtype: u16, client: Client) -> bool {
+        self.types.include(qtype)
+            && !self.except.iter().any(|above| is_within(name, above))
+            && self.clients.as_ref().is_none_or(|clients| clients.has(client))
     }
 }
 
@@ -107,4 +121,14 @@ impl Types {
             Types::Except(types) => !types.contains(&qtype),
         }
     }
+}
+
+/// Whether `name` is `above` or a name below it.
+fn is_within(name: &[u8], above: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > above.len() {
+        let label = rest.first().map_or(0, |len| usize::from(*len));
+        rest = rest.get(label + 1..).unwrap_or_default();
+    }
+    rest == above
 }

@@ -4,8 +4,9 @@ mod model;
 
 use model::{Labels, Strength, find, key, list, wire};
 use proptest::{collection::vec, prelude::*, sample::select};
-use ringdns_dataplane::{group::Group, purge::NameSet};
+use ringdns_dataplane::{group::Group, prefix::Prefix, purge::NameSet};
 use ringdns_policy::{
+    clients::{Client, ClientSet},
     groups::{GroupPolicy, Policies},
     list::{CHANGED_MAX, List},
     overrides::Overrides,
@@ -48,6 +49,32 @@ fn effects() -> impl Strategy<Value = Effect> {
     prop_oneof![4 => Just(Effect::Block), 1 => Just(Effect::Allow), 2 => answers.prop_map(Effect::Answer)]
 }
 
+/// Sets of clients around those of [`clients`].
+fn client_sets() -> impl Strategy<Value = ClientSet> {
+    select(vec![
+        (&["10.0.0.1"][..], &[][..]),
+        (&["10.0.0.0/24", "2001:db8::/32"], &["10.0.0.2"]),
+        (&[], &["10.0.0.1"]),
+        (&["10.0.0.0/8"], &[]),
+        (&[], &["10.0.0.0/8", "2001:db8::1"]),
+    ])
+    .prop_map(|(only, except)| {
+        let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        ClientSet::new(parsed(only), parsed(except))
+    })
+}
+
+fn clients() -> impl Strategy<Value = Option<IpAddr>> {
+    let addresses = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.1.0.1", "2001:db8::1", "192.0.2.1"];
+    let address = select(addresses.map(|text| text.parse::<IpAddr>().unwrap()).to_vec());
+    prop_oneof![1 => Just(None), 6 => address.prop_map(Some)]
+}
+
+/// Returns a client as policies have it.
+fn policy_client(client: Option<IpAddr>) -> Client {
+    client.map_or(Client::Elsewhere, |address| Client::In(Prefix::around(address, 128)))
+}
+
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let types = prop_oneof![
         6 => Just(Types::All),
@@ -55,13 +82,15 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
         1 => Just(Types::Except(vec![28])),
     ];
     let except = prop_oneof![6 => Just(Vec::new()), 1 => vec(names().prop_map(|name| wire(&name)), 1..3)];
-    let rule = (subjects(), effects(), proptest::bool::weighted(0.1), types, except);
-    let rule = rule.prop_map(|(subject, effect, important, types, except)| Rule {
+    let clients = prop_oneof![5 => Just(None), 1 => client_sets().prop_map(|set| Some(Arc::new(set)))];
+    let rule = (subjects(), effects(), proptest::bool::weighted(0.1), types, except, clients);
+    let rule = rule.prop_map(|(subject, effect, important, types, except, clients)| Rule {
         subject,
         effect,
         important,
         types,
         except,
+        clients,
     });
     vec(rule, 0..40)
 }
@@ -71,6 +100,7 @@ fn questions() -> impl Strategy<Value = Vec<(Labels, u16)>> {
 }
 
 fn same_as_model(list: &List, rules: &[Rule], asked: &Labels, qtype: u16) -> Result<(), TestCaseError> {
+    let rules = &model::for_client(rules, None);
     let expected = find(rules, asked, qtype);
     let name = wire(asked);
     let found = list.find(&name, qtype);
@@ -79,7 +109,7 @@ fn same_as_model(list: &List, rules: &[Rule], asked: &Labels, qtype: u16) -> Res
     prop_assert_eq!(told, expected_told, "{} {}", asked.join("."), qtype);
     if let Some(found) = found.filter(|found| found.labels.is_some()) {
         let expected = expected.map(|best| model_addresses(rules, &best, asked, qtype)).unwrap_or_default();
-        prop_assert_eq!(list.addresses(&name, qtype, &found), expected);
+        prop_assert_eq!(list.addresses(&name, (qtype, Client::Elsewhere), &found), expected);
     }
     Ok(())
 }
@@ -158,6 +188,7 @@ proptest! {
         let zone = model::zone(&rules);
         for (asked, qtype) in questions {
             let found = zone.find(&wire(&asked), qtype).map(|found| (found.effect.clone(), found.labels));
+            let rules = model::for_client(&rules, None);
             let expected = model::find_in_zone(&rules, &asked, qtype);
             let expected = expected.map(|rule| (rule.effect.0, rule.labels));
             prop_assert_eq!(found, expected, "{} {}", asked.join("."), qtype);
@@ -190,6 +221,7 @@ proptest! {
     fn a_policy_judges_as_the_model(
         allow in vec(rules(), 0..3),
         block in vec((rules(), proptest::bool::weighted(0.3)), 0..4),
+        client in clients(),
         questions in questions(),
     ) {
         let named = |kind: &str, at: usize| Arc::<str>::from(format!("{kind}{at}"));
@@ -207,6 +239,10 @@ proptest! {
             ede: Some(15),
         });
         let policy = Policy::new(key(), allow_lists.collect(), block_lists.collect());
+        let policy = policy.for_client(policy_client(client));
+        let allow: Vec<_> = allow.iter().map(|rules| model::for_client(rules, client)).collect();
+        let block: Vec<_> =
+            block.iter().map(|(rules, dry_run)| (model::for_client(rules, client), *dry_run)).collect();
         for (asked, qtype) in questions {
             let name = wire(&asked);
             let verdict = match policy.judge(&name, qtype) {
@@ -246,6 +282,7 @@ proptest! {
     fn names_that_have_not_changed_are_judged_as_before(
         lists in vec((rules(), vec(rules(), 2), any::<bool>()), 1..4),
         overrides in vec(vec((names(), any::<bool>()), 0..3), 2),
+        client in clients(),
         questions in questions(),
     ) {
         // Each list has some rules in common with its other version, and some of its own.
@@ -273,7 +310,8 @@ proptest! {
                 let names = overrides[at].iter().map(|(name, blocks)| (wire(name), *blocks));
                 Policy::new(key(), allow.collect(), block.collect()).with_overrides(Overrides::new(key(), names))
             };
-            let own = GroupPolicy { group: Group::new(1).unwrap(), name: "own".into(), policy: policy(1) };
+            let policy_of_own = policy(1).for_client(policy_client(client));
+            let own = GroupPolicy { group: Group::new(1).unwrap(), name: "own".into(), policy: policy_of_own };
             Policies::new(policy(0), policy(0), vec![own])
         };
         let (before, after) = (version(0), version(1));
@@ -343,7 +381,7 @@ fn is_covered(rule: &Rule, others: &[Rule]) -> bool {
         Subject::Regex(_) | Subject::Answer(_) | Subject::Client(_) => None,
     };
     others.iter().any(|other| {
-        (name(other).is_some(), name(other), other.important, &other.types, &other.except)
-            == (true, name(rule), rule.important, &rule.types, &rule.except)
+        (name(other).is_some(), name(other), other.important, &other.types, &other.except, &other.clients)
+            == (true, name(rule), rule.important, &rule.types, &rule.except, &rule.clients)
     })
 }

@@ -4,12 +4,14 @@ mod model;
 
 use model::{key, list, name};
 use ringdns_policy::{
+    clients::{Client, ClientSet},
     list::{
-        Changes, Counts, Kind, List, ListBuilder, PATTERNS_BYTES_MAX, Problem, RULES_A_NAME_MAX, RuleError,
+        CLIENT_SETS_MAX, Changes, Counts, Kind, List, ListBuilder, PATTERNS_BYTES_MAX, Problem,
+        RULES_A_NAME_MAX, RuleError,
     },
     rule::{Effect, Rule, RuleAnswer, Subject, Types},
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
@@ -124,7 +126,7 @@ fn addresses_of_a_name_are_one_answer() {
     let asked = name("nas.example");
     let v6 = list.find(&asked, AAAA).unwrap();
     assert_eq!(*v6.effect, address("2001:db8::1"));
-    let all: Vec<IpAddr> = list.addresses(&asked, AAAA, &v6);
+    let all: Vec<IpAddr> = list.addresses(&asked, (AAAA, Client::Elsewhere), &v6);
     assert_eq!((all.len(), all.contains(&"198.51.100.1".parse().unwrap())), (13, false), "{all:?}");
 }
 
@@ -277,4 +279,45 @@ fn changes_are_counted_in_every_kind_of_rule() {
     let (early, late) = (list(&many[..3_000]), list(&many[1_000..]));
     assert_eq!(late.changes_since(&early), Changes { added: 2_000, removed: 1_000 });
     assert_eq!(late.changes_since(&list(&[])), Changes { added: 4_000, removed: 0 });
+}
+
+#[test]
+fn rules_for_other_clients_do_not_take_part() {
+    let rule = |client: &str| Rule {
+        clients: Some(Arc::new(ClientSet::new(vec![client.parse().unwrap()], Vec::new()))),
+        ..Rule::new(Subject::Suffix(name("ads.example")), Effect::Block)
+    };
+    let of = |clients: &[&str]| list(&clients.iter().map(|client| rule(client)).collect::<Vec<_>>());
+    let one = of(&["192.0.2.1", "192.0.2.1", "192.0.2.2"]);
+    assert!(one.find(&name("ads.example"), A).is_none(), "nobody is known to be such a client");
+    let lines: Vec<u32> = one.client_sets().iter().map(|set| set.line).collect();
+    assert_eq!((lines, one.counts().duplicates), (vec![1, 3], 1));
+    assert_ne!(one.content(), of(&["192.0.2.1", "192.0.2.3"]).content());
+    assert_eq!(of(&["192.0.2.3"]).changes_since(&of(&["192.0.2.1"])), Changes { added: 1, removed: 1 });
+}
+
+#[test]
+fn a_list_has_a_bounded_number_of_sets_of_clients() {
+    let mut builder = ListBuilder::new(key());
+    for n in 0..=CLIENT_SETS_MAX as u8 {
+        let clients = ClientSet::new(vec![format!("192.0.2.{n}").parse().unwrap()], Vec::new());
+        let subject = Subject::Suffix(name(&format!("host{n}.example")));
+        builder.push(
+            u32::from(n) + 1,
+            Rule { clients: Some(Arc::new(clients)), ..Rule::new(subject, Effect::Block) },
+        );
+    }
+    let (list, problems, total) = builder.finish();
+    assert_eq!((list.client_sets().len(), total), (CLIENT_SETS_MAX, 1));
+    assert_eq!(problems, [Problem { line: CLIENT_SETS_MAX as u32 + 1, error: RuleError::Clients }]);
+    assert!(problems[0].error.to_string().contains("client groups"));
+}
+
+#[test]
+fn a_rule_that_is_refused_leaves_no_set_of_clients() {
+    let clients = Some(Arc::new(ClientSet::new(vec!["192.0.2.1".parse().unwrap()], Vec::new())));
+    let mut builder = ListBuilder::new(key());
+    builder.push(1, Rule { clients, ..Rule::new(Subject::Regex("(".into()), Effect::Block) });
+    let (list, problems, _) = builder.finish();
+    assert_eq!((list.client_sets().len(), problems.len()), (0, 1));
 }

@@ -185,6 +185,12 @@ impl<P: Plain, const LONG: bool> Work for AnswerNoted<'_, '_, P, LONG> {
             let Some(list) = note.list else { return false };
             errors = Errors::of_list(note.ede, policy.name_of_list(list));
         }
+        if fresh.is_simple() && errors.is_empty() && note.list.is_none() {
+            // The usual answer of an upstream that some groups only may ask.
+            let question_len = question.1 + beyond.len();
+            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question_len, *now, *opt));
+            return true;
+        }
         if wire_len < MIN_RECORD
             || !glance.has_room(wire_len + errors.len())
             || !status.suits(glance.wants_ad::<P>(window))

@@ -238,6 +238,8 @@ impl World for Simulator {
     fn reload(&mut self) -> Result<BTreeSet<String>, String> {
         let _inside = self.runtime.enter();
         let reloaded = self.service.reloader.reload();
+        // In the daemon, a task does so when lists make other groups.
+        self.service.reloader.take_groups();
         reloaded.map(|reloaded| reloaded.applied).map_err(|error| error.to_string())
     }
 

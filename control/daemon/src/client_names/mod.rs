@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ptr::PtrNames;
 use ringdns_common::{counters, counters::Total, printable::Printable, units::counted};
-use ringdns_config::Config;
+use ringdns_config::{Config, Privacy};
 use ringdns_dataplane::clock::Clock;
 use ringdns_policy::data::{hosts, leases};
 use ringdns_querylog::client_name::ClientNaming;
@@ -29,6 +29,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    sync::Notify,
     task::{JoinSet, spawn_blocking},
     time::sleep,
 };
@@ -82,37 +83,52 @@ pub struct ClientNames {
     sources: Mutex<Vec<Source>>,
     /// Names of all files.
     of_files: ArcSwap<Names>,
-    /// `None`: no PTR records are looked up.
-    ptr: Option<PtrNames>,
+    ptr: PtrNames,
+    /// Wakes the watch when there are files after there were none.
+    has_files: Notify,
     counters: ClientNameCounters,
 }
 
 impl ClientNames {
-    /// Returns the names that a configuration asks for, with those that files have now; `None`: it asks
-    /// for none, or nothing is logged.
+    /// Returns the names that a configuration asks for, with those that files have now; `None`: nothing is
+    /// logged, or without the addresses of clients, and so it stays until a restart.
     pub fn new(config: &Config, clock: Clock) -> Option<Arc<Self>> {
-        let wanted = &config.client_names;
-        if !wanted.is_used() || !config.query_log.enabled {
+        if !config.query_log.enabled || config.query_log.privacy != Privacy::None {
             return None;
         }
-        let hosts = config.local.hosts_files.iter().filter(|_| wanted.hosts_files);
-        let hosts = hosts.map(|path| (path, Kind::Hosts));
-        let sources = hosts.chain(wanted.lease_files.iter().map(|path| (path, Kind::Leases)));
-        let source = |(path, kind): (&PathBuf, Kind)| Source {
-            path: path.clone(),
-            kind,
-            state: None,
-            names: Names::new(),
-        };
         let names = ClientNames {
             clock,
-            sources: Mutex::new(sources.map(source).collect()),
+            sources: Mutex::default(),
             of_files: ArcSwap::default(),
-            ptr: PtrNames::new(&wanted.ptr_clients),
+            ptr: PtrNames::new(),
+            has_files: Notify::new(),
             counters: ClientNameCounters::default(),
         };
-        names.refresh();
+        names.set(config);
         Some(Arc::new(names))
+    }
+
+    /// Takes over the sources of a configuration, and reads their files. Those that were there keep their
+    /// names. It may block.
+    pub fn set(&self, config: &Config) {
+        let wanted = &config.client_names;
+        let hosts = config.local.hosts_files.iter().filter(|_| wanted.hosts_files);
+        let hosts = hosts.map(|path| (path, Kind::Hosts));
+        let files = hosts.chain(wanted.lease_files.iter().map(|path| (path, Kind::Leases)));
+        let mut sources = self.sources.lock();
+        let mut before = std::mem::take(&mut *sources);
+        let source = |(path, kind): (&PathBuf, Kind)| {
+            let known = before.iter().position(|source| source.path == *path && source.kind == kind);
+            let new = || Source { path: path.clone(), kind, state: None, names: Names::new() };
+            known.map_or_else(new, |at| before.swap_remove(at))
+        };
+        *sources = files.map(source).collect();
+        self.read_changed(&mut sources);
+        // Their order may be another.
+        self.gather(&sources);
+        drop(sources);
+        self.ptr.set_clients(&wanted.ptr_clients);
+        self.has_files.notify_one();
     }
 
     /// Begins the tasks that keep the names up to date.
@@ -120,27 +136,35 @@ impl ClientNames {
         let names = self.clone();
         lasting(parts, "the watch on names of clients", async move {
             loop {
-                sleep(PERIOD).await;
+                let is_idle = names.sources.lock().is_empty();
+                match is_idle {
+                    // A reload may name files.
+                    true => names.has_files.notified().await,
+                    false => sleep(PERIOD).await,
+                }
                 let names = names.clone();
                 // A panic is in the log; the next look may find other files.
                 drop(spawn_blocking(move || names.refresh()).await);
             }
         });
-        if self.ptr.is_some() {
-            let (names, resolver) = (self.clone(), resolver.clone());
-            lasting(parts, "the lookup of names of clients", async move {
-                if let Some(ptr) = &names.ptr {
-                    ptr.run(&resolver, names.clock, &names.counters).await;
-                }
-            });
-        }
+        let (names, resolver) = (self.clone(), resolver.clone());
+        lasting(parts, "the lookup of names of clients", async move {
+            names.ptr.run(&resolver, names.clock, &names.counters).await;
+        });
     }
 
     /// Reads the files that have changed. A file that cannot be used keeps its names.
     fn refresh(&self) {
         let mut sources = self.sources.lock();
+        if self.read_changed(&mut sources) {
+            self.gather(&sources);
+        }
+    }
+
+    /// Reads the files that have changed. Returns whether names have.
+    fn read_changed(&self, sources: &mut [Source]) -> bool {
         let mut has_changed = false;
-        for source in &mut *sources {
+        for source in sources {
             let state = FileState::of(&source.path);
             if state == source.state {
                 continue;
@@ -159,16 +183,19 @@ impl ClientNames {
                 }
             }
         }
-        if has_changed {
-            let mut all = Names::new();
-            for (address, name) in sources.iter().flat_map(|source| &source.names) {
-                if all.len() < NAMES_MAX || all.contains_key(address) {
-                    all.entry(*address).or_insert_with(|| name.clone());
-                }
+        has_changed
+    }
+
+    /// Gathers the names of all files.
+    fn gather(&self, sources: &[Source]) {
+        let mut all = Names::new();
+        for (address, name) in sources.iter().flat_map(|source| &source.names) {
+            if all.len() < NAMES_MAX || all.contains_key(address) {
+                all.entry(*address).or_insert_with(|| name.clone());
             }
-            tracing::debug!(names = all.len(), "names of clients have changed");
-            self.of_files.store(Arc::new(all));
         }
+        tracing::debug!(names = all.len(), "names of clients have changed");
+        self.of_files.store(Arc::new(all));
     }
 }
 
@@ -219,11 +246,10 @@ impl ClientNaming for ClientNames {
     fn name_of(&self, client: Ipv6Addr) -> Option<Arc<str>> {
         let client = client.to_canonical();
         let of_files = self.of_files.load().get(&client).cloned();
-        of_files.or_else(|| self.ptr.as_ref()?.name_of(client, self.clock.secs(), &self.counters))
+        of_files.or_else(|| self.ptr.name_of(client, self.clock.secs(), &self.counters))
     }
 
     fn gauges(&self) -> Vec<Total> {
-        let of_ptr = self.ptr.as_ref().map_or(0, PtrNames::len);
         vec![
             Total {
                 name: "of_files",
@@ -233,7 +259,7 @@ impl ClientNaming for ClientNames {
             Total {
                 name: "of_ptr",
                 doc: "Addresses of clients whose PTR records were looked up, with and without a name.",
-                value: of_ptr as u64,
+                value: self.ptr.len() as u64,
             },
         ]
     }

@@ -1,6 +1,7 @@
 //! Names of clients by PTR records, kept for a time, and looked up in the background.
 
 use super::{ClientNameCounters, text_of};
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ringdns_common::names;
 use ringdns_dataplane::{
@@ -38,7 +39,7 @@ struct Known {
 /// Names by PTR records.
 pub struct PtrNames {
     /// Clients whose records are looked up.
-    clients: Vec<Prefix>,
+    clients: ArcSwap<Vec<Prefix>>,
     /// Younger and older half.
     known: Mutex<[HashMap<IpAddr, Known>; 2]>,
     asks: mpsc::Sender<IpAddr>,
@@ -46,12 +47,23 @@ pub struct PtrNames {
 }
 
 impl PtrNames {
-    /// Returns the names of clients in these prefixes; `None`: there are no prefixes.
-    pub fn new(clients: &[Prefix]) -> Option<Self> {
+    /// Returns the names of no clients yet.
+    pub fn new() -> Self {
         let (asks, asked) = mpsc::channel(QUEUE);
-        let known = Mutex::default();
-        let names = PtrNames { clients: clients.to_vec(), known, asks, asked: asked.into() };
-        (!clients.is_empty()).then_some(names)
+        PtrNames { clients: ArcSwap::default(), known: Mutex::default(), asks, asked: asked.into() }
+    }
+
+    /// Looks up the clients in these prefixes from now on, and forgets the names of all others.
+    pub fn set_clients(&self, clients: &[Prefix]) {
+        self.clients.store(Arc::new(clients.to_vec()));
+        for half in &mut *self.known.lock() {
+            half.retain(|client, _| self.is_wanted(*client));
+        }
+    }
+
+    /// Whether records of a client are looked up.
+    fn is_wanted(&self, client: IpAddr) -> bool {
+        self.clients.load().iter().any(|prefix| prefix.contains(client))
     }
 
     /// Returns the number of addresses that are kept.
@@ -62,9 +74,12 @@ impl PtrNames {
     /// Returns the name of a client as far as it is known, and has it looked up if it is due. Never
     /// waits.
     pub fn name_of(&self, client: IpAddr, now: Secs, counters: &ClientNameCounters) -> Option<Arc<str>> {
+        if !self.is_wanted(client) {
+            return None;
+        }
         let known = self.get(client);
         let is_due = known.as_ref().is_none_or(|known| !known.is_asked && known.due <= now);
-        if is_due && self.clients.iter().any(|prefix| prefix.contains(client)) {
+        if is_due {
             match self.asks.try_send(client) {
                 Ok(()) => {
                     let name = known.as_ref().and_then(|known| known.name.clone());
@@ -152,7 +167,8 @@ mod tests {
     #[test]
     fn lookups_are_bounded_and_repeated_when_they_are_due() {
         let counters = ClientNameCounters::default();
-        let names = PtrNames::new(&["10.0.0.0/8".parse().unwrap()]).unwrap();
+        let names = PtrNames::new();
+        names.set_clients(&["10.0.0.0/8".parse().unwrap()]);
         let asked = || names.asked.try_lock().unwrap().try_recv().ok();
         let name = |n: u32, now: Secs| names.name_of(address(n), now, &counters).map(|name| name.to_string());
         assert_eq!((name(1, 5), name(1, 5), asked(), asked()), (None, None, Some(address(1)), None));
@@ -174,13 +190,20 @@ mod tests {
             assert_eq!(name(n, 5), None);
         }
         assert_eq!(counters.ptr_put_off.get(), QUEUE as u64);
-        assert!(PtrNames::new(&[]).is_none());
+        // Names of clients that are no longer looked up are not told.
+        names.take(address(2), Some(Some("two.lan".into())), 5);
+        names.set_clients(&["10.0.0.3/32".parse().unwrap()]);
+        assert_eq!((name(2, 6), names.len()), (None, 0));
+        // Nor is the result of a lookup that was under way.
+        names.take(address(2), Some(Some("two.lan".into())), 5);
+        assert_eq!(name(2, 6), None);
     }
 
     #[test]
     fn memory_is_bounded_and_clients_that_ask_stay() {
         let counters = ClientNameCounters::default();
-        let names = PtrNames::new(&["10.0.0.0/8".parse().unwrap()]).unwrap();
+        let names = PtrNames::new();
+        names.set_clients(&["10.0.0.0/8".parse().unwrap()]);
         names.take(address(0), Some(Some("here.lan".into())), 1);
         for n in 1..5 * MOST as u32 {
             names.take(address(n), Some(Some("host.lan".into())), 1);

@@ -37,13 +37,37 @@ impl Scene {
 }
 
 fn config(folder: &Path, log: &str) -> Config {
-    let [hosts, leases] = ["hosts", "leases"].map(|file| folder.join(file));
+    let leases = folder.join("leases");
+    config_with(folder, log, &format!("hosts_files = true\nlease_files = [{leases:?}]"))
+}
+
+fn config_with(folder: &Path, log: &str, names: &str) -> Config {
+    let hosts = folder.join("hosts");
     let text = format!(
         "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n\
-         [local]\nhosts_files = [{hosts:?}]\n[client_names]\nhosts_files = true\nlease_files = [{leases:?}]\n\
-         [query_log]\n{log}\n"
+         [local]\nhosts_files = [{hosts:?}]\n[client_names]\n{names}\n[query_log]\n{log}\n"
     );
     Config::parse(&text, Path::new("test")).unwrap()
+}
+
+#[test]
+fn another_configuration_names_clients_at_once() {
+    let scene = Scene::set("192.0.2.1 nas\n", "0 02:00:00:00:00:01 192.0.2.2 laptop *\n");
+    let set = |names: &str| scene.names.set(&config_with(scene.folder.path(), "enabled = true", names));
+    let names = || ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|client| scene.of(client));
+    assert_eq!(names(), ["nas", "laptop", ""]);
+    let read = scene.names.counters.files_read.get();
+    set("hosts_files = true");
+    assert_eq!(names(), ["nas", "", ""]);
+    assert_eq!(scene.names.counters.files_read.get(), read, "the file has not changed");
+    let more = scene.folder.path().join("more");
+    fs::write(&more, "0 02:00:00:00:00:01 192.0.2.3 phone *\n").unwrap();
+    set(&format!("lease_files = [{more:?}]\nptr = true\nptr_clients = [\"192.0.2.1\"]"));
+    assert_eq!(names(), ["", "", "phone"]);
+    assert_eq!(scene.names.ptr.len(), 1, "its PTR record is looked up");
+    set("");
+    assert_eq!(names(), ["", "", ""]);
+    assert_eq!(scene.names.ptr.len(), 0);
 }
 
 #[test]
@@ -81,9 +105,11 @@ fn files_that_cannot_be_used_keep_their_names() {
 }
 
 #[test]
-fn without_a_log_nobody_needs_names() {
+fn without_a_log_of_addresses_nobody_needs_names() {
     let folder = tempfile::tempdir().unwrap();
     assert!(ClientNames::new(&config(folder.path(), "enabled = false"), Clock::start()).is_none());
+    let hidden = config_with(folder.path(), "enabled = true\nprivacy = \"truncate\"", "");
+    assert!(ClientNames::new(&hidden, Clock::start()).is_none());
     // Files that are not there yet are no reason not to start.
     assert!(ClientNames::new(&config(folder.path(), "enabled = true"), Clock::start()).is_some());
 }

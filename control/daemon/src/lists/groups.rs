@@ -1,7 +1,11 @@
 //! Groups of clients of `[[client_group]]`, divided further by pauses and by the rules of policy zones
 //! about clients, and their numbers.
 
+mod division;
+
 use super::effect::InEffect;
+use division::{Division, Kind, KindClients};
+use ringdns_common::printable::Printable;
 use ringdns_config::{ClientGroupConfig, DEFAULT_GROUP, Problem};
 use ringdns_dataplane::{
     group::{ClientGroups, GROUPS, Group, GroupSet},
@@ -11,15 +15,15 @@ use ringdns_dataplane::{
     trie::TooMany,
 };
 use ringdns_policy::{
+    clients::ClientSet,
     groups::{GroupNames, GroupPolicy, Policies},
     list::List,
     names::NameKey,
     policy::{AllowList, BlockList, Policy},
-    rule::Effect,
 };
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     net::IpAddr,
     sync::Arc,
 };
@@ -29,10 +33,16 @@ use std::{
 pub enum GroupsError {
     /// More kinds of clients than numbers.
     #[error(
-        "groups of clients, their paused clients and rules about clients (rpz-client-ip) make {0} kinds of \
-         clients, of which {GROUPS} can be told apart"
+        "groups of clients, their paused clients and rules about clients (rpz-client-ip, $client) make {kinds} \
+         kinds of clients, of which {GROUPS} can be told apart{}",
+        rule.as_ref().map(|rule| format!(". {rule} is the first one beyond")).unwrap_or_default()
     )]
-    Kinds(usize),
+    Kinds {
+        /// Number of kinds.
+        kinds: usize,
+        /// First rule with `$client` that makes too many.
+        rule: Option<ClientRule>,
+    },
     /// More prefixes than a trie can have.
     #[error("the prefixes of groups, paused clients and rules about clients are too many: {0}")]
     Prefixes(#[from] TooMany),
@@ -40,24 +50,49 @@ pub enum GroupsError {
 
 impl GroupsError {
     /// Remedy for it.
-    pub const REMEDY: &'static str = "Join neighbouring prefixes, let rules about clients have fewer different actions, let fewer groups use \
-         the list, or pause clients of fewer groups";
+    pub const REMEDY: &'static str = "Join neighbouring prefixes, let rules be for the same clients, let rules about clients have fewer \
+         different actions, let fewer groups use the list, put clients into client groups, or pause clients of fewer groups";
+
+    /// Returns the rule with `$client` that makes too many kinds of clients, if one does.
+    pub fn rule(&self) -> Option<&ClientRule> {
+        match self {
+            GroupsError::Kinds { rule, .. } => rule.as_ref(),
+            GroupsError::Prefixes(_) => None,
+        }
+    }
+}
+
+/// Rule of a list for some clients only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientRule {
+    /// Name of the list.
+    pub list: Arc<str>,
+    /// Number of its line, from 1 on.
+    pub line: u32,
+    /// The clients.
+    pub clients: Arc<ClientSet>,
+}
+
+impl fmt::Display for ClientRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ClientRule { list, line, clients } = self;
+        write!(f, "line {line} of the list \"{}\" with $client={clients}", Printable(list))
+    }
 }
 
 /// Groups of clients. A group keeps its number as long as the process runs: workers and lists take
 /// over another configuration at different moments, and must mean the same group.
 ///
-/// Clients of a group about whom different rules of policy zones are have numbers of their own, so that
-/// answers are shared only where all rules agree. So have its paused clients, all of them one.
+/// Clients of a group that rules of policy zones or rules with `$client` tell apart have numbers of their
+/// own, so that answers are shared only where all rules agree. So have its paused clients, all of them one.
 #[derive(Clone, Debug)]
 pub struct Groups {
     /// Kinds of clients by number, also those that are gone.
     kinds: Vec<Kind>,
     /// Names of the groups that the kinds belong to.
     names: Vec<Arc<str>>,
-    /// Kinds that there are now, by number, with the zones that have rules about them and a prefix of
-    /// such a rule.
-    current: BTreeMap<Group, ZonePrefixes>,
+    /// Kinds that there are now, by number.
+    current: BTreeMap<Group, KindClients>,
     clients: Vec<(Prefix, Group)>,
     macs: Vec<(MacAddress, Group)>,
     /// Groups whose queries are not logged.
@@ -66,29 +101,16 @@ pub struct Groups {
     limits: Vec<(Group, GroupLimit)>,
 }
 
-/// Clients of a group about whom the same rules of policy zones are, or which are paused.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Kind {
-    /// Name of the group in the configuration.
-    name: Arc<str>,
-    /// Zones with rules about these clients, and the effects of those rules.
-    rules: Vec<(Arc<str>, Vec<Effect>)>,
-    /// Whether no list decides for these clients.
-    is_paused: bool,
+/// List that rules about clients may be in.
+#[derive(Clone, Copy)]
+pub struct NamedList<'a> {
+    /// Name in the configuration.
+    pub name: &'a str,
+    /// Rules.
+    pub list: &'a List,
+    /// Whether it is an allow list.
+    pub allows: bool,
 }
-
-impl Kind {
-    /// Returns the kind of the clients of a group that no rules are about.
-    fn of_group(name: &str) -> Self {
-        Kind { name: name.into(), rules: Vec::new(), is_paused: false }
-    }
-}
-
-/// Zones, and a prefix that each has rules about. Other prefixes of the same kind have the same rules.
-type ZonePrefixes = Vec<(Arc<str>, Prefix)>;
-
-/// Block lists by name, in their order.
-pub type NamedLists<'a> = [(&'a str, &'a List)];
 
 impl Default for Groups {
     /// Returns the default group alone.
@@ -97,7 +119,7 @@ impl Default for Groups {
         Groups {
             names: vec![default.name.clone()],
             kinds: vec![default],
-            current: BTreeMap::from([(Group::DEFAULT, Vec::new())]),
+            current: BTreeMap::from([(Group::DEFAULT, KindClients::default())]),
             clients: Vec::new(),
             macs: Vec::new(),
             unlogged: GroupSet::NONE,
@@ -113,31 +135,18 @@ impl Groups {
         groups.map_err(|error| Problem::new("client_group", error.to_string(), GroupsError::REMEDY))
     }
 
-    /// Returns the groups of a configuration and its block lists that take the place of this one. No list
+    /// Returns the groups of a configuration and its lists that take the place of this one. No list
     /// decides for the clients in `paused`.
     pub fn next(
         &self,
         configs: &[ClientGroupConfig],
-        lists: &NamedLists<'_>,
+        lists: &[NamedList<'_>],
         paused: &BTreeSet<IpAddr>,
     ) -> Result<Self, GroupsError> {
-        let division = Division::new(configs, lists, paused);
-        let mut wanted = vec![Kind::of_group(DEFAULT_GROUP)];
-        let groups = configs.iter().filter(|config| config.name != DEFAULT_GROUP);
-        wanted.extend(groups.map(|config| Kind::of_group(&config.name)));
-        let mut kinds: BTreeMap<Kind, ZonePrefixes> =
-            wanted.iter().map(|kind| (kind.clone(), Vec::new())).collect();
-        let mut clients = Vec::new();
-        for prefix in division.prefixes() {
-            let (kind, prefixes) = division.kind_of(prefix);
-            kinds.entry(kind.clone()).or_insert_with(|| {
-                wanted.push(kind.clone());
-                prefixes
-            });
-            clients.push((prefix, kind));
-        }
+        let division::Parts { wanted, kinds, clients } = Division::new(configs, lists, paused).parts();
         if kinds.len() > GROUPS {
-            return Err(GroupsError::Kinds(kinds.len()));
+            let rule = Division::new(configs, lists, &BTreeSet::new()).first_beyond(GROUPS);
+            return Err(GroupsError::Kinds { kinds: kinds.len(), rule });
         }
         let mut next = Groups { kinds: self.kinds.clone(), names: self.names.clone(), ..Groups::default() };
         let mut numbers = BTreeMap::new();
@@ -145,10 +154,10 @@ impl Groups {
             numbers.insert(kind.clone(), next.number_of(kind, &kinds));
         }
         let number = |kind: &Kind| numbers.get(kind).copied().unwrap_or_default();
-        next.current = kinds.iter().map(|(kind, prefixes)| (number(kind), prefixes.clone())).collect();
+        next.current = kinds.iter().map(|(kind, clients)| (number(kind), clients.clone())).collect();
         next.clients = clients.iter().map(|(prefix, kind)| (*prefix, number(kind))).collect();
-        // Rules of policy zones are about addresses, so they say nothing of a client that is known by
-        // its MAC address.
+        // Rules about clients have their addresses, so they say nothing of a client that is known by its
+        // MAC address.
         next.macs = configs
             .iter()
             .flat_map(|config| {
@@ -171,7 +180,7 @@ impl Groups {
 
     /// Returns the number of a kind, which is one of `wanted`. A new one takes that of a kind that is
     /// gone only when there is no other.
-    fn number_of(&mut self, kind: &Kind, wanted: &BTreeMap<Kind, ZonePrefixes>) -> Group {
+    fn number_of(&mut self, kind: &Kind, wanted: &BTreeMap<Kind, KindClients>) -> Group {
         let known = self.kinds.iter().position(|known| known == kind);
         let at = known.unwrap_or_else(|| match self.kinds.len() {
             new @ 0..GROUPS => new,
@@ -252,7 +261,7 @@ impl Groups {
         effect: &InEffect,
     ) -> Policies {
         let block: Vec<_> = block.iter().filter(|list| effect.has(&list.name)).cloned().collect();
-        let policy = |group: Group, name: &str, clients: &ZonePrefixes| {
+        let policy = |group: Group, name: &str, clients: &KindClients| {
             let is_paused = self.kinds.get(group.number()).is_some_and(|kind| kind.is_paused);
             if is_paused || effect.is_paused(name) {
                 return Policy::new(key, Vec::new(), Vec::new());
@@ -261,12 +270,13 @@ impl Groups {
             let allows = config.and_then(|config| config.allowlists.as_ref());
             let allow = allow.iter().filter(|list| chosen(allows, &list.name)).cloned().collect();
             let client_of = |list: &BlockList| {
-                let found = clients.iter().find(|(zone, _)| *zone == list.name);
+                let found = clients.zones.iter().find(|(zone, _)| *zone == list.name);
                 found.map(|(_, prefix)| *prefix)
             };
             let block = block.iter().filter(|list| chosen(blocklists(config), &list.name));
             let block = block.map(|list| BlockList { client: client_of(list), ..list.clone() });
-            Policy::new(key, allow, block.collect()).with_overrides(effect.overrides(key, name))
+            let policy = Policy::new(key, allow, block.collect()).for_client(clients.client);
+            policy.with_overrides(effect.overrides(key, name))
         };
         let others = self.current.iter().filter(|(group, _)| **group != Group::DEFAULT);
         let others = others.filter_map(|(group, clients)| {
@@ -274,70 +284,9 @@ impl Groups {
             Some(GroupPolicy { group: *group, name: name.clone(), policy: policy(*group, name, clients) })
         });
         let others = others.collect();
-        let default = policy(Group::DEFAULT, DEFAULT_GROUP, &Vec::new());
+        let default = policy(Group::DEFAULT, DEFAULT_GROUP, &KindClients::default());
         let all = Policy::new(key, allow.to_vec(), block).with_overrides(effect.all_overrides(key));
         Policies::new(all, default, others).with_names(self.owners())
-    }
-}
-
-/// Division of all clients by groups and by rules about clients.
-struct Division<'a> {
-    configs: &'a [ClientGroupConfig],
-    /// Names of groups by prefix.
-    groups: HashMap<Prefix, &'a str>,
-    /// Lengths of the prefixes of groups, the longest first.
-    lengths: BTreeSet<Reverse<u8>>,
-    /// Lists with rules about clients.
-    zones: Vec<(&'a str, &'a List)>,
-    /// Clients for which no list decides.
-    paused: HashSet<Prefix>,
-}
-
-impl<'a> Division<'a> {
-    fn new(configs: &'a [ClientGroupConfig], lists: &NamedLists<'a>, paused: &BTreeSet<IpAddr>) -> Self {
-        let named = |config: &'a ClientGroupConfig| {
-            config.clients.iter().map(|prefix| (*prefix, config.name.as_str()))
-        };
-        let groups: HashMap<Prefix, &str> = configs.iter().flat_map(named).collect();
-        let lengths = groups.keys().map(|prefix| Reverse(prefix.len())).collect();
-        let zones = lists.iter().filter(|(_, list)| !list.clients().is_empty()).copied().collect();
-        let paused =
-            paused.iter().map(|client| Prefix::around(*client, if client.is_ipv4() { 32 } else { 128 }));
-        Division { configs, groups, lengths, zones, paused: paused.collect() }
-    }
-
-    /// Returns all prefixes, of groups, of rules and of paused clients. All addresses for which one of these is the longest
-    /// are of the same kind.
-    fn prefixes(&self) -> Vec<Prefix> {
-        let of_rules =
-            self.zones.iter().flat_map(|(_, list)| list.clients().iter().map(|(prefix, _)| prefix));
-        let all: HashSet<Prefix> = self.groups.keys().chain(&self.paused).copied().chain(of_rules).collect();
-        let mut all: Vec<Prefix> = all.into_iter().collect();
-        // So that numbers do not depend on chance.
-        all.sort_unstable_by_key(|prefix| (prefix.address(), prefix.len()));
-        all
-    }
-
-    /// Returns the kind of the clients in a prefix that are in no longer one, and a prefix of the rules
-    /// in each zone.
-    fn kind_of(&self, prefix: Prefix) -> (Kind, ZonePrefixes) {
-        let around = |len: u8| Prefix::around(prefix.address(), len);
-        let lengths = self.lengths.iter().map(|len| len.0).filter(|len| *len <= prefix.len());
-        let name = lengths.map(around).find_map(|prefix| self.groups.get(&prefix).copied());
-        let name = name.unwrap_or(DEFAULT_GROUP);
-        if self.paused.contains(&prefix) {
-            return (Kind { is_paused: true, ..Kind::of_group(name) }, Vec::new());
-        }
-        let used = blocklists(self.configs.iter().find(|config| config.name == name));
-        let (mut rules, mut prefixes) = (Vec::new(), Vec::new());
-        for (zone, list) in self.zones.iter().filter(|(zone, _)| chosen(used, zone)) {
-            if let Some(longest) = list.clients().longest(prefix.address(), prefix.len()) {
-                let zone: Arc<str> = (*zone).into();
-                rules.push((zone.clone(), list.clients().of(longest).cloned().collect()));
-                prefixes.push((zone, longest));
-            }
-        }
-        (Kind { rules, ..Kind::of_group(name) }, prefixes)
     }
 }
 

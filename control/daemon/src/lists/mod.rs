@@ -15,6 +15,7 @@ mod temporary;
 mod transfer;
 
 pub use effective::EffectiveLists;
+use groups::NamedList;
 pub use groups::{Groups, GroupsError};
 pub use keeper::{ListKeeper, start};
 pub use origin::{ListOrigin, open};
@@ -149,8 +150,9 @@ impl Lists {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let groups = next_groups(&self.groups, config, &read, &self.paused)
-            .map_err(|error| vec![Problem::new("blocklist", error.to_string(), GroupsError::REMEDY)])?;
+        let groups = next_groups(&self.groups, config, &read, &self.paused).map_err(|error| {
+            vec![Problem::new("blocklist", told_with_file(&error, &read), GroupsError::REMEDY)]
+        })?;
         let mut changed = Vec::new();
         for (name, known) in &read {
             let changes = log(name, self.known.get(name).map(|before| &*before.list), known);
@@ -178,11 +180,12 @@ impl Lists {
         match next_groups(&self.groups, config, &self.known, &self.paused) {
             Ok(groups) => self.groups = groups,
             Err(error) => {
+                let reason = told_with_file(&error, &self.known);
                 match replaced {
                     Some(replaced) => self.known.insert(name.to_owned(), replaced),
                     None => self.known.remove(name),
                 };
-                return Err(Refusal { reason: error.to_string(), remedy: GroupsError::REMEDY });
+                return Err(Refusal { reason, remedy: GroupsError::REMEDY });
             }
         }
         Ok(self.known.get(name).and_then(|known| log(name, before.as_deref(), known)))
@@ -374,11 +377,22 @@ fn next_groups(
     known: &BTreeMap<String, KnownList>,
     paused: &BTreeSet<IpAddr>,
 ) -> Result<Groups, GroupsError> {
-    let lists = config.block.iter().filter_map(|block| {
-        let known = known.get(&block.name)?;
-        Some((block.name.as_str(), &*known.list))
+    let allow = config.allow.iter().map(|allow| (&allow.name, true));
+    let lists = allow.chain(config.block.iter().map(|block| (&block.name, false)));
+    let lists = lists.filter_map(|(name, allows)| {
+        let list = &*known.get(name)?.list;
+        Some(NamedList { name, list, allows })
     });
     groups.next(&config.groups, &lists.collect::<Vec<_>>(), paused)
+}
+
+/// Returns the text of an error about groups, with the file of the rule that it is about.
+fn told_with_file(error: &GroupsError, known: &BTreeMap<String, KnownList>) -> String {
+    let origin = error.rule().and_then(|rule| Some((rule.line, &known.get(&*rule.list)?.origin)));
+    match origin.and_then(|(line, origin)| Some((line, origin.file.as_ref()?))) {
+        Some((line, (file, _))) => format!("{}:{line}: {error}", Printable(file.path().display())),
+        None => error.to_string(),
+    }
 }
 
 /// Returns all lists of the configuration, those that allow first.
@@ -402,7 +416,11 @@ fn specs(config: &ListsConfig) -> impl Iterator<Item = Spec<'_>> {
 
 /// Returns the list as it was before if the new one has the same rules, so that they are kept once.
 fn unchanged(before: Option<&KnownList>, list: List) -> Arc<List> {
-    let before = before.filter(|before| before.list.content() == list.content());
+    let is_same = |before: &&KnownList| {
+        // Lines of rules may have moved.
+        before.list.content() == list.content() && before.list.client_sets() == list.client_sets()
+    };
+    let before = before.filter(is_same);
     before.map_or_else(|| Arc::new(list), |before| before.list.clone())
 }
 

@@ -1,7 +1,7 @@
 //! Building of a list, rule by rule.
 
 use super::{
-    Class, Counts, List,
+    Class, Counts, List, ListedClients,
     addresses::AddressRulesBuilder,
     patterns::{PATTERNS_BYTES_MAX, Patterns, check},
     special::{RULES_A_NAME_MAX, Special},
@@ -14,6 +14,7 @@ use siphasher::sip128::{Hasher128, SipHasher13};
 use std::{
     collections::HashSet,
     hash::{Hash, Hasher},
+    sync::Arc,
 };
 
 /// Most problems that a builder keeps. The number of all of them is kept as well.
@@ -25,6 +26,10 @@ const CLASSES_MAX: usize = 8;
 
 /// Most regular expressions of a list.
 const PATTERNS_MAX: usize = 10_000;
+
+/// Most different sets of clients that rules of a list are for. They bound the time in which clients are
+/// told apart.
+pub const CLIENT_SETS_MAX: usize = 64;
 
 /// Error about a rule that a list cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +49,12 @@ pub enum RuleError {
     /// Too many rules with conditions about one name.
     #[error("its name has {RULES_A_NAME_MAX} rules with conditions already. Merge them")]
     TooMany,
+    /// Too many sets of clients.
+    #[error(
+        "the list has rules for {CLIENT_SETS_MAX} different sets of clients ('client') already. Let rules be for \
+         the same clients, or use client groups"
+    )]
+    Clients,
     /// Too many rules.
     #[error("the list has 16 million rules already. Split it")]
     Full,
@@ -71,6 +82,7 @@ pub struct ListBuilder {
     pattern_lines: Vec<u32>,
     answers: AddressRulesBuilder,
     clients: AddressRulesBuilder,
+    client_sets: Vec<ListedClients>,
     /// Hashes of the rules in `special` and `patterns`.
     known: HashSet<u128>,
     counts: Counts,
@@ -92,6 +104,7 @@ impl ListBuilder {
             pattern_lines: Vec::new(),
             answers: AddressRulesBuilder::default(),
             clients: AddressRulesBuilder::default(),
+            client_sets: Vec::new(),
             known: HashSet::new(),
             counts: Counts::default(),
             problems: Vec::new(),
@@ -108,17 +121,39 @@ impl ListBuilder {
     }
 
     /// Adds the rule of a line, with numbers from 1 on. A rule that is refused becomes a problem.
-    pub fn push(&mut self, line: u32, rule: Rule) {
-        let pushed = match &rule.subject {
-            Subject::Regex(pattern) => self.check_pattern(pattern).map(|()| self.push_pattern(line, rule)),
-            Subject::Exact(name) => self.push_named(name, Reach::Exact, &rule),
-            Subject::Suffix(name) => self.push_named(name, Reach::Suffix, &rule),
-            Subject::Below(name) => self.push_named(name, Reach::Below, &rule),
-            Subject::Answer(_) | Subject::Client(_) => self.push_address(&rule),
+    pub fn push(&mut self, line: u32, mut rule: Rule) {
+        let pushed = match self.share_clients(line, &mut rule) {
+            Ok(()) => self.push_subject(line, rule),
+            Err(error) => Err(error),
         };
         if let Err(error) = pushed {
             self.problem(line, error);
         }
+    }
+
+    fn push_subject(&mut self, line: u32, rule: Rule) -> Result<(), RuleError> {
+        match &rule.subject {
+            Subject::Regex(pattern) => {
+                self.check_pattern(pattern)?;
+                self.push_pattern(line, rule);
+                Ok(())
+            }
+            Subject::Exact(name) => self.push_named(name, Reach::Exact, &rule),
+            Subject::Suffix(name) => self.push_named(name, Reach::Suffix, &rule),
+            Subject::Below(name) => self.push_named(name, Reach::Below, &rule),
+            Subject::Answer(_) | Subject::Client(_) => self.push_address(&rule),
+        }
+    }
+
+    /// Lets rules for the same clients share the set of these.
+    fn share_clients(&mut self, line: u32, rule: &mut Rule) -> Result<(), RuleError> {
+        let Some(clients) = &mut rule.clients else { return Ok(()) };
+        match self.client_sets.iter().find(|known| known.clients == *clients) {
+            Some(known) => *clients = known.clients.clone(),
+            None if self.client_sets.len() >= CLIENT_SETS_MAX => return Err(RuleError::Clients),
+            None => self.client_sets.push(ListedClients { clients: clients.clone(), line }),
+        }
+        Ok(())
     }
 
     /// Returns the list, and the rules that it does not have: the first [`PROBLEMS_MAX`], and the
@@ -166,6 +201,10 @@ impl ListBuilder {
         // A sum does not depend on the order.
         let special = self.known.iter().fold(0u128, |sum, hash| sum.wrapping_add(*hash));
         self.special.shrink();
+        let rules = || self.special.rules().chain(patterns.rules());
+        // Rules that were refused may have been the only ones for their clients.
+        let used: HashSet<_> = rules().filter_map(|rule| rule.clients.as_ref().map(Arc::as_ptr)).collect();
+        self.client_sets.retain(|set| used.contains(&Arc::as_ptr(&set.clients)));
         let list = List {
             key: self.key,
             plain,
@@ -174,6 +213,7 @@ impl ListBuilder {
             patterns,
             answers,
             clients,
+            client_sets: self.client_sets.into(),
             counts,
             content: content.finish128().as_u128().wrapping_add(special),
             depths: self.depths,

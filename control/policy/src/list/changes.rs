@@ -93,6 +93,7 @@ impl List {
             patterns,
             answers,
             clients,
+            client_sets: _,
             counts: _,
             content: _,
             depths: _,

@@ -7,21 +7,22 @@ mod patterns;
 mod special;
 
 pub use addresses::AddressRules;
-pub use builder::{ListBuilder, PROBLEMS_MAX, Problem, RuleError};
+pub use builder::{CLIENT_SETS_MAX, ListBuilder, PROBLEMS_MAX, Problem, RuleError};
 pub use changes::{CHANGED_MAX, Changes};
 pub(crate) use changes::{Changing, Unbounded};
 pub use patterns::PATTERNS_BYTES_MAX;
 pub use special::RULES_A_NAME_MAX;
 
 use crate::{
+    clients::{Client, ClientSet},
     names::{Match, NameKey, Path, Reach, Table, last_labels},
-    rule::{Effect, RuleAnswer},
+    rule::{Effect, Rule, RuleAnswer},
 };
 use patterns::Patterns;
 use ringdns_common::names;
 use ringdns_dataplane::prefix::Prefix;
 use special::Special;
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// List of rules, immutable once it is built.
 ///
@@ -38,6 +39,7 @@ pub struct List {
     patterns: Patterns,
     answers: AddressRules,
     clients: AddressRules,
+    client_sets: Box<[ListedClients]>,
     counts: Counts,
     content: u128,
     depths: u128,
@@ -50,6 +52,15 @@ struct Class {
     effect: Effect,
     important: bool,
     table: Table,
+}
+
+/// Clients that rules of a list are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedClients {
+    /// The clients.
+    pub clients: Arc<ClientSet>,
+    /// Number of the first line with a rule for them, from 1 on.
+    pub line: u32,
 }
 
 /// Numbers of rules.
@@ -87,6 +98,8 @@ pub struct Found<'a> {
     /// Number of labels of the rule's name, without the root; `None`: a regular expression, or a rule
     /// about addresses.
     pub labels: Option<u8>,
+    /// Clients that the rule is for; `None`: all.
+    pub clients: Option<&'a ClientSet>,
 }
 
 impl Found<'_> {
@@ -163,7 +176,7 @@ static ALLOW: Effect = Effect::Allow;
 
 impl List {
     /// Returns the rule that decides on questions for `name`, in wire format and lowercased, with
-    /// the type `qtype`.
+    /// the type `qtype`, for clients that no rule names.
     ///
     /// Important rules are stronger than others, and rules that allow are stronger than rules that
     /// block. Among rules that block or answer, the one with the most labels decides, and a regular
@@ -172,23 +185,21 @@ impl List {
     pub fn find(&self, name: &[u8], qtype: u16) -> Option<Found<'_>> {
         let mut path = Path::default();
         self.key.read(&mut path, name, self.depths)?;
-        self.find_in(&path, name, qtype)
+        self.find_in(&path, name, qtype, Client::Elsewhere)
     }
 
     /// Returns the rule that decides, given the fingerprints of `name` with the key of this list.
     #[inline]
-    pub(crate) fn find_in(&self, path: &Path, name: &[u8], qtype: u16) -> Option<Found<'_>> {
+    pub(crate) fn find_in(&self, path: &Path, name: &[u8], qtype: u16, client: Client) -> Option<Found<'_>> {
         let mut best = Best { qtype, by_labels: self.by_labels, found: None };
         best.offer_match(self.plain.find(path), &BLOCK, &ALLOW, false);
         for class in &self.classes {
             best.offer_match(class.table.find(path), &class.effect, &class.effect, class.important);
         }
-        for (rule, kind, labels) in self.special.find(path, name, qtype) {
-            best.offer(&rule.effect, rule.important, kind, Some(labels), rule.has_conditions());
+        for (rule, kind, labels) in self.special.find(path, name, (qtype, client)) {
+            best.offer_rule(rule, kind, Some(labels));
         }
-        self.patterns.find(name, qtype, |rule| {
-            best.offer(&rule.effect, rule.important, Kind::Regex, None, rule.has_conditions());
-        });
+        self.patterns.find(name, (qtype, client), |rule| best.offer_rule(rule, Kind::Regex, None));
         best.found.map(|(_, found)| found)
     }
 
@@ -209,8 +220,8 @@ impl List {
     }
 
     /// Returns all addresses of the rules about one name or prefix, given the rule that decided on the
-    /// question. They are one answer together. None, unless that rule answers with one.
-    pub fn addresses(&self, name: &[u8], qtype: u16, rule: &Found<'_>) -> Vec<IpAddr> {
+    /// question of clients. They are one answer together. None, unless that rule answers with one.
+    pub fn addresses(&self, name: &[u8], (qtype, client): (u16, Client), rule: &Found<'_>) -> Vec<IpAddr> {
         match rule.kind {
             Kind::Answer(prefix) => return self.answers.of(prefix).filter_map(address).collect(),
             Kind::Client(prefix) => return self.clients.of(prefix).filter_map(address).collect(),
@@ -227,7 +238,7 @@ impl List {
             let found = class.table.find(&path).block;
             class.important == rule.important && found.is_some_and(|(depth, _)| depth == labels)
         });
-        let special = self.special.find(&path, name, qtype);
+        let special = self.special.find(&path, name, (qtype, client));
         let special =
             special.filter(|(other, _, depth)| other.important == rule.important && *depth == labels);
         let effects = classes.map(|class| &class.effect).chain(special.map(|(rule, _, _)| &rule.effect));
@@ -270,6 +281,11 @@ impl List {
         &self.answers
     }
 
+    /// Sets of clients that rules are for, in the order of their first lines.
+    pub fn client_sets(&self) -> &[ListedClients] {
+        &self.client_sets
+    }
+
     /// Rules about addresses of clients.
     pub fn clients(&self) -> &AddressRules {
         &self.clients
@@ -293,28 +309,30 @@ impl<'a> Best<'a> {
     fn offer_match(&mut self, found: Match, block: &'a Effect, allow: &'a Effect, important: bool) {
         for (effect, found) in [(block, found.block), (allow, found.allow)] {
             if let Some((labels, reach)) = found {
-                self.offer(effect, important, reach.into(), Some(labels), false);
+                let rule =
+                    Found { effect, important, kind: reach.into(), labels: Some(labels), clients: None };
+                self.offer(rule, false);
             }
         }
     }
 
-    fn offer(
-        &mut self,
-        effect: &'a Effect,
-        important: bool,
-        kind: Kind,
-        labels: Option<u8>,
-        conditions: bool,
-    ) {
+    fn offer_rule(&mut self, rule: &'a Rule, kind: Kind, labels: Option<u8>) {
+        let Rule { effect, important, clients, .. } = rule;
+        let found = Found { effect, important: *important, kind, labels, clients: clients.as_deref() };
+        self.offer(found, rule.has_conditions());
+    }
+
+    fn offer(&mut self, rule: Found<'a>, conditions: bool) {
+        let Found { effect, important, labels, .. } = rule;
         let own = tier(effect, important);
         let (tier, tier_in_zone) = if self.by_labels { (Tier::Block, own) } else { (own, Tier::Block) };
         let rank = Rank { tier, labels, tier_in_zone, conditions, fit: fit(effect, self.qtype) };
         let stronger = match &self.found {
-            Some((best, found)) => (rank, &found.effect) > (*best, &effect),
+            Some((best, found)) => (rank, found.effect) > (*best, effect),
             None => true,
         };
         if stronger {
-            self.found = Some((rank, Found { effect, important, kind, labels }));
+            self.found = Some((rank, rule));
         }
     }
 }
@@ -336,7 +354,7 @@ fn about_addresses<'a>(
     qtype: u16,
 ) -> Option<Found<'a>> {
     let strongest = effects.max_by_key(|effect| (tier(effect, false), fit(effect, qtype), *effect))?;
-    Some(Found { effect: strongest, important: false, kind, labels: None })
+    Some(Found { effect: strongest, important: false, kind, labels: None, clients: None })
 }
 
 pub(crate) fn tier(effect: &Effect, important: bool) -> Tier {

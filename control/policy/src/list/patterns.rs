@@ -1,7 +1,10 @@
 //! Rules with regular expressions.
 
 use super::special::heap_bytes;
-use crate::rule::{Rule, Subject};
+use crate::{
+    clients::Client,
+    rule::{Rule, Subject},
+};
 use arrayvec::ArrayVec;
 use regex::bytes::{RegexBuilder, RegexSet, RegexSetBuilder};
 
@@ -55,14 +58,14 @@ impl Patterns {
         self.rules.iter()
     }
 
-    /// Calls `found` with each rule that applies to a question.
+    /// Calls `found` with each rule that applies to a question of clients.
     #[inline]
-    pub fn find<'a>(&'a self, name: &[u8], qtype: u16, mut found: impl FnMut(&'a Rule)) {
+    pub fn find<'a>(&'a self, name: &[u8], (qtype, client): (u16, Client), mut found: impl FnMut(&'a Rule)) {
         if self.rules.is_empty() {
             return;
         }
         for at in &self.set.matches(&text(name)) {
-            if let Some(rule) = self.rules.get(at).filter(|rule| rule.applies(name, qtype)) {
+            if let Some(rule) = self.rules.get(at).filter(|rule| rule.applies(name, qtype, client)) {
                 found(rule);
             }
         }

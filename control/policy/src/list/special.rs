@@ -2,6 +2,7 @@
 
 use super::Kind;
 use crate::{
+    clients::Client,
     names::{Path, last_labels},
     rule::{Rule, Subject, Types, WireName},
 };
@@ -37,8 +38,13 @@ impl Special {
         Some(())
     }
 
-    /// Returns the rules that apply to a question, with the number of labels of their names.
-    pub fn find(&self, path: &Path, name: &[u8], qtype: u16) -> impl Iterator<Item = (&Rule, Kind, u8)> {
+    /// Returns the rules that apply to a question of clients, with the number of labels of their names.
+    pub fn find(
+        &self,
+        path: &Path,
+        name: &[u8],
+        (qtype, client): (u16, Client),
+    ) -> impl Iterator<Item = (&Rule, Kind, u8)> {
         let depths = self.depths & path.depths();
         let depths =
             (0..128u8).take(128 - depths.leading_zeros() as usize).filter(move |n| depths >> n & 1 == 1);
@@ -49,7 +55,7 @@ impl Special {
             rules.into_iter().flatten().filter_map(move |rule| {
                 let (subject, kind) = named(&rule.subject)?;
                 let reached = if itself { kind != Kind::Below } else { kind != Kind::Exact };
-                let applies = reached && above == Some(&**subject) && rule.applies(name, qtype);
+                let applies = reached && above == Some(&**subject) && rule.applies(name, qtype, client);
                 applies.then_some((rule, kind, labels))
             })
         })
@@ -74,18 +80,6 @@ impl Special {
     pub fn shrink(&mut self) {
         self.rules.shrink_to_fit();
         self.rules.values_mut().for_each(Vec::shrink_to_fit);
-    }
-}
-
-impl Rule {
-    /// Whether the rule applies to some questions only for the names that it is about.
-    pub(super) fn has_conditions(&self) -> bool {
-        self.types != Types::All || !self.except.is_empty()
-    }
-
-    /// Whether the rule applies to a question for one of the names that it is about.
-    pub(super) fn applies(&self, name: &[u8], qtype: u16) -> bool {
-        self.types.include(qtype) && !self.except.iter().any(|above| is_within(name, above))
     }
 }
 
@@ -114,16 +108,6 @@ pub(super) fn named(subject: &Subject) -> Option<(&WireName, Kind)> {
         Subject::Below(name) => Some((name, Kind::Below)),
         Subject::Regex(_) | Subject::Answer(_) | Subject::Client(_) => None,
     }
-}
-
-/// Whether `name` is `above` or a name below it.
-fn is_within(name: &[u8], above: &[u8]) -> bool {
-    let mut rest = name;
-    while rest.len() > above.len() {
-        let label = rest.first().map_or(0, |len| usize::from(*len));
-        rest = rest.get(label + 1..).unwrap_or_default();
-    }
-    rest == above
 }
 
 /// Bytes that a rule has allocated beside itself.
@@ -158,7 +142,8 @@ mod tests {
         special.push(fingerprint, labels, rule(asked)).unwrap();
         let mut path = Path::default();
         key.read(&mut path, asked, u128::MAX).unwrap();
-        let found: Vec<&Rule> = special.find(&path, asked, 1).map(|(rule, _, _)| rule).collect();
+        let found: Vec<&Rule> =
+            special.find(&path, asked, (1, Client::Elsewhere)).map(|(rule, _, _)| rule).collect();
         assert_eq!(found, [&rule(asked)]);
     }
 }

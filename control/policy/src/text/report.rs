@@ -118,8 +118,11 @@ pub enum Reason {
     /// Modifier that nobody knows.
     #[error("a modifier after '$' is unknown or has a wrong value")]
     Modifier,
-    /// `$client`, `$ctag`.
-    #[error("rules for single clients are not supported in lists. Use a client group")]
+    /// `$client` with a name, `$ctag`.
+    #[error(
+        "clients are known by address or prefix here: 'client' does not take other names, and 'ctag' is not \
+         supported. Write addresses, or use a client group"
+    )]
     Client,
     /// `$badfilter`.
     #[error("rules that switch off others ('badfilter') are not supported. Allow the name instead")]

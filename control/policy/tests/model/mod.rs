@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use regex::Regex;
+use ringdns_dataplane::prefix::Prefix;
 use ringdns_policy::{
+    clients::ClientSet,
     list::{List, ListBuilder},
     names::NameKey,
     rule::{Effect, Rule, RuleAnswer, Subject},
@@ -118,9 +120,28 @@ pub fn strength(rule: &Rule, asked: &Labels, qtype: u16) -> Option<Strength> {
         Effect::Answer(RuleAnswer::Address(IpAddr::V6(_))) if qtype == 28 => 2,
         Effect::Answer(_) => 1,
     };
-    let conditions = rule.types != ringdns_policy::rule::Types::All || !rule.except.is_empty();
+    let conditions =
+        rule.types != ringdns_policy::rule::Types::All || !rule.except.is_empty() || rule.clients.is_some();
     let effect = Reverse(rule.effect.clone());
     Some(Strength { tier, labels, conditions, fit, effect, important: rule.important })
+}
+
+/// Returns the rules that apply to a client; `None`: one whose address is in no rule.
+pub fn for_client(rules: &[Rule], client: Option<IpAddr>) -> Vec<Rule> {
+    let is_for = |rule: &&Rule| rule.clients.as_ref().is_none_or(|clients| is_in(clients, client));
+    rules.iter().filter(is_for).cloned().collect()
+}
+
+/// Whether a client is in a set, by the text of the set.
+fn is_in(clients: &ClientSet, client: Option<IpAddr>) -> bool {
+    let text = clients.to_string();
+    let contains = |prefix: &str| {
+        let prefix: Prefix = prefix.parse().unwrap();
+        client.is_some_and(|client| prefix.contains(client))
+    };
+    let mut only = text.split('|').filter(|word| !word.starts_with('~')).peekable();
+    let is_permitted = only.peek().is_none() || only.any(contains);
+    is_permitted && !text.split('|').filter_map(|word| word.strip_prefix('~')).any(contains)
 }
 
 /// Returns the effect of the rule that decides in a policy zone: of those with the most labels, the

@@ -1,9 +1,11 @@
 //! Tests of groups and of the kinds of clients that they are divided into.
 
+mod clients;
+
 use super::*;
 use ringdns_policy::{
     list::ListBuilder,
-    rule::{Rule, RuleAnswer, Subject},
+    rule::{Effect, Rule, RuleAnswer, Subject},
 };
 
 fn config(name: &str, client: &str) -> ClientGroupConfig {
@@ -49,6 +51,11 @@ fn numbers_of_groups_that_are_gone_are_used_when_all_are_taken() {
     }
 }
 
+/// Returns a block list with its name.
+fn listed<'a>(name: &'a str, list: &'a List) -> NamedList<'a> {
+    NamedList { name, list, allows: false }
+}
+
 /// Returns a zone with rules about clients.
 fn zone(rules: &[(&str, Effect)]) -> List {
     let mut builder = ListBuilder::new(NameKey::new(&[7; 16]));
@@ -77,8 +84,9 @@ fn clients_with_the_same_rules_share_a_number_and_no_others() {
         ("192.0.2.1", NXDOMAIN),
     ]);
     let other = zone(&[("10.3.0.1", DROP)]);
-    let groups =
-        Groups::default().next(&configs, &[("feed", &feed), ("other", &other)], &BTreeSet::new()).unwrap();
+    let groups = Groups::default()
+        .next(&configs, &[listed("feed", &feed), listed("other", &other)], &BTreeSet::new())
+        .unwrap();
     let number = |client: &str| group_of(&groups, client);
     assert_eq!([number("198.51.100.1"), number("10.2.0.1")], [0, 2]);
     let kids = number("10.1.0.1");
@@ -93,7 +101,7 @@ fn clients_with_the_same_rules_share_a_number_and_no_others() {
 
     // The kinds that are left keep their numbers.
     let later =
-        groups.next(&configs, &[("feed", &zone(&[("10.4.0.0/16", DROP)]))], &BTreeSet::new()).unwrap();
+        groups.next(&configs, &[listed("feed", &zone(&[("10.4.0.0/16", DROP)]))], &BTreeSet::new()).unwrap();
     assert_eq!([group_of(&later, "10.4.0.1"), group_of(&later, "10.1.0.1")], [dropped, 1]);
     assert_eq!(group_of(&later, "10.9.0.1"), 0);
 }
@@ -105,9 +113,9 @@ fn more_kinds_of_clients_than_numbers_are_refused() {
     let rules: Vec<(&str, Effect)> =
         clients.iter().enumerate().map(|(n, client)| (client.as_str(), address(n))).collect();
     let next =
-        |many: usize| Groups::default().next(&[], &[("feed", &zone(&rules[..many]))], &BTreeSet::new());
+        |many: usize| Groups::default().next(&[], &[listed("feed", &zone(&rules[..many]))], &BTreeSet::new());
     assert!(next(GROUPS - 1).is_ok());
-    assert_eq!(next(GROUPS).unwrap_err(), GroupsError::Kinds(GROUPS + 1));
+    assert_eq!(next(GROUPS).unwrap_err(), GroupsError::Kinds { kinds: GROUPS + 1, rule: None });
 }
 
 #[test]
@@ -116,10 +124,10 @@ fn paused_clients_of_a_group_share_a_number() {
     let zone = zone(&[("10.1.0.9", DROP), ("10.4.0.0/16", NXDOMAIN)]);
     let paused = |clients: &[&str]| clients.iter().map(|client| client.parse().unwrap()).collect();
     let all = ["10.1.0.7", "10.1.0.9", "10.3.0.1", "10.4.0.1", "10.9.0.1", "2001:db8::7"];
-    let groups = Groups::default().next(&configs, &[("feed", &zone)], &paused(&all)).unwrap();
+    let groups = Groups::default().next(&configs, &[listed("feed", &zone)], &paused(&all)).unwrap();
     let of = |client: &str| group_of(&groups, client);
-    let [kid, dropped, lone, listed, other, v6] = all.map(of);
-    assert_eq!((kid, listed, other), (dropped, other, v6), "rules about clients do not matter");
+    let [kid, dropped, lone, in_zone, other, v6] = all.map(of);
+    assert_eq!((kid, in_zone, other), (dropped, other, v6), "rules about clients do not matter");
     assert_eq!(BTreeSet::from([kid, lone, other, of("10.1.0.8"), of("10.9.0.2"), of("10.4.0.2")]).len(), 6);
     let name = |number: usize| groups.name(Group::new(number).unwrap());
     assert_eq!([kid, lone, other].map(name), ["kids", "lone", "default"]);
@@ -139,8 +147,8 @@ fn paused_clients_of_a_group_share_a_number() {
     let lists = |number: usize| policies.of(Group::new(number).unwrap()).block_lists().len();
     assert_eq!([kid, lone, other].map(lists), [0; 3]);
     assert_eq!([of("10.1.0.8"), of("10.9.0.2")].map(lists), [1; 2]);
-    let after = groups.next(&configs, &[("feed", &zone)], &BTreeSet::new()).unwrap();
-    let before = Groups::default().next(&configs, &[("feed", &zone)], &BTreeSet::new()).unwrap();
+    let after = groups.next(&configs, &[listed("feed", &zone)], &BTreeSet::new()).unwrap();
+    let before = Groups::default().next(&configs, &[listed("feed", &zone)], &BTreeSet::new()).unwrap();
     for (client, name) in [("10.1.0.7", "kids"), ("10.3.0.1", "lone"), ("10.9.0.1", "default")] {
         assert_eq!(after.name(Group::new(group_of(&after, client)).unwrap()), name);
     }
@@ -154,6 +162,6 @@ fn more_kinds_than_numbers_are_refused_with_a_remedy() {
     let next = |clients: &[&str]| Groups::default().next(&configs, &[], &paused(clients));
     assert!(next(&["10.0.2.1", "10.0.2.2", "10.0.2.3"]).is_ok(), "one kind");
     let error = next(&["10.0.2.1", "10.0.3.1"]).unwrap_err();
-    assert_eq!(error, GroupsError::Kinds(GROUPS + 1));
+    assert_eq!(error, GroupsError::Kinds { kinds: GROUPS + 1, rule: None });
     assert!(GroupsError::REMEDY.contains("pause clients of fewer groups"));
 }

@@ -36,7 +36,14 @@ pub(super) fn line(text: &str, out: &mut Out<'_>) -> Result<Kind, Reason> {
         Some(modifiers) => {
             // The modifiers come first: they say more about a rule for browsers.
             let modifiers = Modifiers::parse(modifiers)?;
-            modifiers.apply(Rule::new(subject(pattern)?, effect))?
+            let subject = match subject(pattern) {
+                // For some clients, a rule about every name is meant.
+                Err(Reason::TooBroad) if modifiers.has_clients() && is_every_name(pattern) => {
+                    Subject::Suffix(name::root())
+                }
+                subject => subject?,
+            };
+            modifiers.apply(Rule::new(subject, effect))?
         }
     };
     out.rule(rule);
@@ -122,6 +129,11 @@ fn simple(body: &str, begin: Begin, closed: bool) -> Option<Result<Subject, Reas
         Begin::Anywhere => Subject::Exact,
     };
     Some(name::name(body).map(kind))
+}
+
+/// Whether a pattern that is too broad is about every name.
+fn is_every_name(pattern: &str) -> bool {
+    pattern.starts_with('/') || pattern.trim_matches(['|', '^', '*']).is_empty()
 }
 
 /// Whether a pattern is a whole name, and not a part of one.

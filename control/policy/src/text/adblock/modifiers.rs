@@ -1,9 +1,13 @@
 //! Modifiers of a filter rule: the part after `$`.
 
-use crate::rule::{Effect, Rule, RuleAnswer, Types, WireName};
-use crate::text::{Reason, name};
+use crate::{
+    clients::ClientSet,
+    rule::{Effect, Rule, RuleAnswer, Types, WireName},
+    text::{Reason, name},
+};
 use ringdns_common::names;
-use std::net::IpAddr;
+use ringdns_dataplane::prefix::Prefix;
+use std::{net::IpAddr, sync::Arc};
 
 /// Modifiers about requests of pages, which a question does not show.
 const OF_BROWSERS: &[&str] = &[
@@ -94,6 +98,7 @@ pub(super) struct Modifiers {
     types: Types,
     except: Vec<WireName>,
     answer: Option<RuleAnswer>,
+    clients: Option<Arc<ClientSet>>,
 }
 
 impl Modifiers {
@@ -111,7 +116,8 @@ impl Modifiers {
                 "dnstype" => modifiers.types = types(value)?,
                 "denyallow" => modifiers.except = names(value)?,
                 "dnsrewrite" => modifiers.answer = Some(rewrite(value)?),
-                "client" | "ctag" => return Err(Reason::Client),
+                "client" => modifiers.clients = Some(Arc::new(clients(value)?)),
+                "ctag" => return Err(Reason::Client),
                 "badfilter" => return Err(Reason::BadFilter),
                 other => {
                     let other = other.strip_prefix('~').unwrap_or(other);
@@ -123,6 +129,11 @@ impl Modifiers {
         Ok(modifiers)
     }
 
+    /// Whether the rule is for some clients only.
+    pub(super) fn has_clients(&self) -> bool {
+        self.clients.is_some()
+    }
+
     /// Adds the modifiers to a rule.
     pub(super) fn apply(self, rule: Rule) -> Result<Rule, Reason> {
         let effect = match self.answer {
@@ -131,8 +142,8 @@ impl Modifiers {
             Some(answer) => Effect::Answer(answer),
             None => rule.effect,
         };
-        let Modifiers { important, types, except, .. } = self;
-        Ok(Rule { subject: rule.subject, effect, important, types, except })
+        let Modifiers { important, types, except, clients, .. } = self;
+        Ok(Rule { subject: rule.subject, effect, important, types, except, clients })
     }
 }
 
@@ -152,6 +163,37 @@ fn types(text: &str) -> Result<Types, Reason> {
 fn names(text: &str) -> Result<Vec<WireName>, Reason> {
     let parse = |word: &str| name::name(word.strip_prefix("*.").unwrap_or(word));
     text.split('|').map(parse).collect()
+}
+
+/// Parses `192.168.0.0/24|~'192.168.0.5'`. Names of clients have no address here.
+fn clients(text: &str) -> Result<ClientSet, Reason> {
+    let (mut only, mut except) = (Vec::new(), Vec::new());
+    for word in text.split('|') {
+        let (prefixes, word) = match word.trim_ascii().strip_prefix('~') {
+            Some(word) => (&mut except, word),
+            None => (&mut only, word.trim_ascii()),
+        };
+        let unquoted =
+            ['\'', '"'].iter().find_map(|mark| word.strip_prefix(*mark)?.strip_suffix(*mark)).unwrap_or(word);
+        prefixes.push(prefix(unquoted).ok_or(Reason::Client)?);
+    }
+    Ok(ClientSet::new(only, except))
+}
+
+/// Parses an address or a prefix, which may begin at any of its addresses.
+fn prefix(text: &str) -> Option<Prefix> {
+    let (address, len) = match text.split_once('/') {
+        Some((address, len)) => (address, Some(len)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let len = match len {
+        Some(len) if len.bytes().all(|byte| byte.is_ascii_digit()) => len.parse().ok()?,
+        Some(_) => return None,
+        None => most,
+    };
+    (len <= most).then(|| Prefix::around(address, len))
 }
 
 /// Parses the value of `dnsrewrite`: a code, an address, a name, or `CODE;TYPE;VALUE`.

@@ -47,6 +47,9 @@ fn shown(rule: &Rule) -> String {
     for except in &rule.except {
         text += &format!(" but +{}", name(except));
     }
+    if let Some(clients) = &rule.clients {
+        text += &format!(" for {clients}");
+    }
     text
 }
 
