@@ -11,7 +11,7 @@ use toml::{Table, Value};
 const HIDDEN: &str = "***";
 
 /// Tables whose changes need a restart, and why.
-const RESTART: [(&str, &str); 11] = [
+const RESTART: [(&str, &str); 13] = [
     ("server", "sockets, rings and workers are made at the start"),
     ("cache", "the memory of the caches is divided at the start"),
     ("refresh", "sweeps and the budget of renewals begin with the start"),
@@ -21,8 +21,10 @@ const RESTART: [(&str, &str); 11] = [
     ("nftset", "the sets are checked and opened at the start"),
     ("query_log", "workers get the memory of their rows at the start"),
     ("clickhouse", "the tables and the connection are made at the start"),
-    ("client_names", "the sources of names are opened at the start"),
+    ("dnstap", "workers get the memory of their packets at the start"),
+    ("client_names", "clients had no names at the start, so the rows of the log have no room for them"),
     ("control", "the sockets of the API are opened at the start"),
+    ("sandbox", "ringdnsd limits itself once, at its start"),
 ];
 
 /// A key whose values differ.

@@ -114,7 +114,11 @@ fn with_files(value: &mut Value, hasher: &RandomState) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{DATA, LISTS, POLICY, RESOLVER, SAFE_SEARCH},
+        *,
+    };
+    use ringdns_config::settings;
     use std::fs;
 
     #[test]
@@ -127,5 +131,13 @@ mod tests {
         assert!(Tables::of(&text, &before.hasher).differences(&before).is_empty());
         fs::write(theirs, "new").unwrap();
         assert!(Tables::of(&text, &before.hasher).differences(&before).contains("dnssec"));
+    }
+    #[test]
+    fn a_table_is_applied_or_has_a_reason() {
+        let applied = [&POLICY[..], &RESOLVER, &DATA, &SAFE_SEARCH, &LISTS].concat();
+        for table in settings::table_names() {
+            let waits = settings::restart_reason(table).is_some();
+            assert!(applied.contains(&table) != waits, "{table}");
+        }
     }
 }
