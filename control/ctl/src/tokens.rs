@@ -35,9 +35,9 @@ pub enum TokenCommand {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub enum TokenRole {
-    /// Those that show something, names and clients included.
+    /// Requests that show something, names and clients included.
     Read,
-    /// Those that change something, too.
+    /// Requests that change something, too.
     Operate,
 }
 

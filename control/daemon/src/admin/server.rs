@@ -18,7 +18,10 @@ use crate::{
 use axum::{
     Router,
     extract::Request,
-    http::StatusCode,
+    http::{
+        HeaderValue, StatusCode,
+        header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS},
+    },
     response::{IntoResponse, Response},
 };
 use hyper::{
@@ -214,13 +217,16 @@ impl Door {
     ) -> Result<Response, Infallible> {
         let ApiCounters { requests, requests_refused, requests_unauthorized, .. } = &self.service.api;
         requests.inc();
-        let response = match guard::check(&request, &self.hosts, peer).and(caller) {
+        let mut response = match guard::check(&request, &self.hosts, peer).and(caller) {
             Ok(caller) => {
                 request.extensions_mut().insert(caller);
                 TowerToHyperService::new(self.router.clone()).call(request).await?
             }
             Err(refusal) => ApiError::into_response(refusal),
         };
+        // Answers tell what people asked for: no browser is to keep them, or to guess what they are.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if response.status().is_client_error() {
             requests_refused.inc();
         }

@@ -60,6 +60,18 @@ async fn headers_beyond_their_bounds_are_refused() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_browser_keeps_an_answer() {
+    let doors = Doors::open().await;
+    for path in ["/healthz", "/v1/status", "/nothing"] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let (answer, _) = converse(&doors, &[head.as_bytes()], Duration::ZERO).await;
+        for field in ["cache-control: no-store\r\n", "x-content-type-options: nosniff\r\n"] {
+            assert!(answer.contains(field), "{answer}");
+        }
+    }
+}
+
 /// The answer is larger than what the connection holds, and its reader takes nothing.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_reads_is_given_up() {
