@@ -11,7 +11,7 @@ use crate::{
     wording,
 };
 use serde::Deserialize;
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 use toml::{
     Spanned,
     de::{DeArray, DeTable, DeValue},
@@ -204,8 +204,29 @@ impl<'a> Draft<'a> {
         if is_empty {
             self.refill(above, &path);
         }
-        self.removed.entry(path).or_insert_with(|| (0..before).collect()).remove(number);
+        self.renumber(&path, number);
+        let numbers = self.removed.entry(path).or_insert_with(|| (0..before).collect());
+        if number < numbers.len() {
+            numbers.remove(number);
+        }
         true
+    }
+
+    /// Moves what is known of the elements of a list behind one that was taken out to their new numbers.
+    fn renumber(&mut self, list: &str, number: usize) {
+        let moved = |(path, numbers): (String, Vec<usize>)| {
+            let below = path.strip_prefix(list).and_then(|rest| rest.strip_prefix('[')?.split_once(']'));
+            let Some((n, below)) = below.and_then(|(n, below)| Some((n.parse::<usize>().ok()?, below)))
+            else {
+                return Some((path, numbers));
+            };
+            match n.cmp(&number) {
+                Ordering::Less => Some((path, numbers)),
+                Ordering::Equal => None,
+                Ordering::Greater => Some((format!("{list}[{}]{below}", n - 1), numbers)),
+            }
+        };
+        self.removed = std::mem::take(&mut self.removed).into_iter().filter_map(moved).collect();
     }
 
     /// Fills a list of which no element is left, if others depend on it.

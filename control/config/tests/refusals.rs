@@ -267,3 +267,19 @@ fn many_problems_have_a_bound() {
     assert!((100..=101).contains(&problems.len()), "{}", problems.len());
     assert!(problems[99].contains("zones[99]"), "{}", problems[99]);
 }
+
+/// The table behind one that was taken out has its number.
+#[test]
+fn lists_of_several_tables_are_refused() {
+    let group =
+        |name: &str, clients: &str| format!("[[client_group]]\nname = {name:?}\nclients = [{clients}]\n");
+    let text = [HEAD.to_owned(), group("a", "\"b\""), group("c", "\"10.0.0.1\", \"d\""), group("e", "\"f\"")];
+    refused(
+        &text.concat(),
+        &[
+            &["7: client_group[0].clients[0]: ", "\"b\""],
+            &["10: client_group[1].clients[1]: ", "\"d\""],
+            &["13: client_group[2].clients[0]: ", "\"f\""],
+        ],
+    );
+}
