@@ -122,12 +122,15 @@ impl<'a> Draft<'a> {
         self.refused.keys().any(is_above)
     }
 
-    /// Whether a value in this list, or in this element of a list, was refused: that it is absent now is
-    /// no problem of its own.
+    /// Whether an element of this list, or a value in this element of a list, was refused: that it is
+    /// absent now is no problem of its own.
     fn has_refused_below(&self, key: &str) -> bool {
-        let is_below =
-            |below: &String| below.strip_prefix(key).is_some_and(|rest| rest.starts_with(['.', '[']));
-        key.contains('[') && self.refused.keys().any(is_below)
+        let is_below = |below: &String| {
+            let rest = below.strip_prefix(key).unwrap_or_default();
+            let is_element = rest.starts_with('[') && !rest.contains('.');
+            is_element || key.contains('[') && rest.starts_with(['.', '['])
+        };
+        self.refused.keys().any(is_below)
     }
 
     /// Takes a value that was refused for the nth time out of the file, or replaces it; the second
