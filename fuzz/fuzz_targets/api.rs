@@ -136,6 +136,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         verdicts: Box::new(|| None),
         listeners: Box::new(Vec::new),
         log: None,
+        tap: None,
         ready: AtomicBool::new(true),
         draining: AtomicBool::new(false),
         levels: Default::default(),

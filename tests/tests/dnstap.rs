@@ -155,7 +155,7 @@ fn ask(lab: &Lab) -> Vec<Exchange> {
             all.push(Exchange { server: address, protocol: "UDP", query: query.wire(), response });
         }
         let query = Query::a(&name).id(10 * family + 6).wire();
-        let response = exchange_over_tcp(lab.client(), server, &[query.clone()]).remove(0).0;
+        let response = exchange_over_tcp(lab.client(), server, std::slice::from_ref(&query)).remove(0).0;
         all.push(Exchange { server: address, protocol: "TCP", query, response });
     }
     all

@@ -22,7 +22,8 @@ struct Scene {
     ringdnsd: Ringdnsd,
     _upstream: Upstream,
     names: u16,
-    _tokens: NamedTempFile,
+    /// File of the tokens, as long as there is one.
+    _tokens: Option<NamedTempFile>,
 }
 
 impl Scene {
@@ -35,7 +36,7 @@ impl Scene {
         fs::write(&tokens, format!("grafana read {}\n", "00".repeat(32))).expect("a file");
         settings.control = format!("http = \"{}:8053\"\ntokens_file = {:?}", LATE[0], tokens.path());
         let ringdnsd = Ringdnsd::start(lab.server(), &settings);
-        Some(Scene { lab, ringdnsd, _upstream: upstream, names: 0, _tokens: tokens })
+        Some(Scene { lab, ringdnsd, _upstream: upstream, names: 0, _tokens: Some(tokens) })
     }
 
     /// Waits until the log has `times` lines that contain `words`.
@@ -134,8 +135,8 @@ fn a_tentative_address_is_no_reason_to_fail() {
     server.run("ip", ["address", "add", &format!("{}/64", LATE[1]), "dev", "vs"]);
     let listen = vec![dns(LATE[1]).to_string()];
     let settings = Settings { listen, ..Settings::sockets(upstream.address()) };
-    let mut scene =
-        Scene { ringdnsd: Ringdnsd::start(server, &settings), lab, _upstream: upstream, names: 0 };
+    let ringdnsd = Ringdnsd::start(server, &settings);
+    let mut scene = Scene { ringdnsd, lab, _upstream: upstream, names: 0, _tokens: None };
     scene.hears(&format!("no interface has {}: ", LATE[1]), 1);
     scene.hears(&format!("an interface has {} now", LATE[1]), 1);
     scene.answers_at(dns(LATE[1]));

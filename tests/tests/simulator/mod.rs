@@ -137,6 +137,7 @@ impl Simulator {
             verdicts: Box::new(|| None),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: None,
+            tap: None,
             ready: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             levels: Default::default(),

@@ -269,7 +269,7 @@ mod tests {
             assert_eq!(data(kind, text, None).unwrap(), theirs, "{kind} {text}");
         }
         assert_eq!(data("TYPE65280", "\\# 3 0102 ff", None).unwrap(), [1, 2, 255]);
-        assert_eq!(data("TYPE65280", "\\# 0", None).unwrap(), []);
+        assert_eq!(data("TYPE65280", "\\# 0", None).unwrap(), [0_u8; 0]);
     }
 
     #[test]

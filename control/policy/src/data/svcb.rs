@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(wire("port=53 alpn=\"a\\\\,b,c\"").unwrap(), b"\0\x01\0\x06\x03a,b\x01c\0\x03\0\x02\x005");
         assert_eq!(wire("key667=\"x\\001\" ohttp").unwrap(), b"\0\x08\0\0\x02\x9b\0\x02x\x01");
         assert_eq!(wire("ech=AQI=").unwrap(), [0, 5, 0, 2, 1, 2]);
-        assert_eq!(wire("").unwrap(), []);
+        assert_eq!(wire("").unwrap(), [0_u8; 0]);
     }
 
     #[test]
