@@ -6,6 +6,11 @@ use std::net::SocketAddr;
 
 use ringdns_testkit::{Client, DNS_V4, Lab, Query, Ringdnsd, Settings, Upstream, ask_over_tcp};
 
+/// Exit status for a configuration that is wrong.
+const REFUSED: i32 = 2;
+/// Exit status if this machine lacks something.
+const UNFIT: i32 = 3;
+
 /// Settings with a change.
 fn with(right: &Settings, change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = right.clone();
@@ -68,7 +73,7 @@ fn what_a_start_refuses_a_check_refuses() {
     ] {
         let (check, check_said) = Ringdnsd::check(lab.server(), &settings, &[]);
         let (start, start_said) = Ringdnsd::refused(lab.server(), &settings, &[]);
-        assert_eq!((check, start), (2, 2), "{words}: {check_said} {start_said}");
+        assert!(check == start && [REFUSED, UNFIT].contains(&check), "{words}: {check_said} {start_said}");
         for said in [check_said, start_said] {
             assert!(said.contains(words), "no {words:?} in {said}");
         }
@@ -92,7 +97,7 @@ fn a_control_socket_that_cannot_be_made_is_refused_by_both() {
             let mut command = lab.server().command(ringdns_testkit::program("ringdnsd"));
             let output = command.arg("--config").arg(&configuration).args(check).output().expect("ringdnsd");
             let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-            assert_eq!(output.status.code(), Some(2), "{path:?} {check:?}: {said}");
+            assert_eq!(output.status.code(), Some(UNFIT), "{path:?} {check:?}: {said}");
             assert!(said.contains(words), "no {words:?} in {said}");
         }
         assert_eq!(fs::read(&file).expect("the file"), b"kept");

@@ -108,7 +108,7 @@ fn sizes_that_do_not_fit_are_refused_by_check_and_start_alike() {
     let (code, said) = check(&settings, &wrapper);
     let (start_code, start_said) = Ringdnsd::refused(&Host::local(), &settings, &as_words(&wrapper));
     for (code, said) in [(code, said), (Some(start_code), start_said)] {
-        assert_eq!(code, Some(2), "{said}");
+        assert_eq!(code, Some(3), "{said}");
         for word in [
             "cache.host_bytes: 256 MiB is 305 MiB in all with 1 worker, more",
             "96 MiB that /sys/fs/cgroup",

@@ -271,20 +271,20 @@ fn a_command_line_may_take_the_place_of_a_file() {
 }
 
 #[test]
-fn a_port_in_use_exits_1_and_a_working_daemon_is_not_disturbed() {
+fn a_port_in_use_exits_3_and_a_working_daemon_is_not_disturbed() {
     let daemon = Daemon::start(NOBODY, "");
     let folder = tempfile::tempdir().unwrap();
     let text = |listen, socket: &Path| Settings::loopback(listen, NOBODY).text(socket);
     let in_use = text(daemon.listen, &folder.path().join("control.sock"));
     assert_eq!(exit_of(folder.path(), &in_use, &["--check"]).0, Some(0), "--check takes no ports");
     let (code, message) = exit_of(folder.path(), &in_use, &[]);
-    assert_eq!(code, Some(2), "{message}");
+    assert_eq!(code, Some(3), "{message}");
     assert!(message.contains("Address already in use") && message.contains("ss -ltnp"), "{message}");
 
     // With the same control socket and other ports, the first ringdnsd keeps the socket.
     let other = text(free_address(&Host::local()), &daemon.ringdnsd.socket());
     let (code, message) = exit_of(folder.path(), &other, &[]);
-    assert_eq!(code, Some(2), "{message}");
+    assert_eq!(code, Some(3), "{message}");
     assert!(daemon.ringdnsd.told(&["status"]).contains("answering queries"));
 }
 

@@ -154,6 +154,8 @@ fn main() -> ExitCode {
     // What is right in itself may be too much for this machine, now.
     let status = if loaded.is_ok() { UNFIT } else { REFUSED };
     if arguments.check {
+        // For warnings about this machine.
+        let _log = log.start();
         let report = CheckReport::of(&file, loaded);
         tell(&report, arguments.json);
         return if report.accepted { ExitCode::SUCCESS } else { ExitCode::from(status) };

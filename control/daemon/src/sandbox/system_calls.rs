@@ -15,7 +15,7 @@ use seccompiler::{
 use std::{collections::BTreeMap, env::consts::ARCH, process};
 
 /// Calls that are allowed with any arguments.
-const ANY: [libc::c_long; 119] = [
+const ANY: [libc::c_long; 118] = [
     // Files. Landlock and the user's rights say which.
     libc::SYS_openat,
     libc::SYS_read,
@@ -135,7 +135,6 @@ const ANY: [libc::c_long; 119] = [
     libc::SYS_clock_getres,
     libc::SYS_clock_nanosleep,
     libc::SYS_nanosleep,
-    libc::SYS_gettimeofday,
     libc::SYS_getrandom,
     libc::SYS_uname,
     libc::SYS_sysinfo,
@@ -146,8 +145,9 @@ const ANY: [libc::c_long; 119] = [
 
 /// Older names of calls above, which libraries use where there are any.
 #[cfg(target_arch = "x86_64")]
-const OLDER: [libc::c_long; 25] = [
+const OLDER: [libc::c_long; 26] = [
     libc::SYS_open,
+    libc::SYS_creat,
     libc::SYS_stat,
     libc::SYS_lstat,
     libc::SYS_access,
