@@ -15,7 +15,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-readonly BUILD_PACKAGES=(ca-certificates gcc libc6-dev make)
+readonly BUILD_PACKAGES=(
+    ca-certificates gcc libc6-dev make
+    binutils dpkg-dev python3 # package.sh
+)
 readonly RUN_PACKAGES=(iproute2 ethtool procps)
 readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
@@ -43,8 +46,11 @@ readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
 
 # Debian has no current ClickHouse: tests run it from PyPI, in an environment of its own (180 MB to
 # download, 560 MB on disk).
-readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
-readonly PYTHON_PACKAGES=$here/../testkit/clickhouse/requirements.txt
+readonly CLICKHOUSE_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
+readonly CLICKHOUSE_PACKAGES=$here/../testkit/clickhouse/requirements.txt
+# Debian has no reader of CycloneDX: supply.sh checks bills of materials with one from PyPI (3 MB).
+readonly SBOM_FOLDER=${RINGDNS_SBOM_PYTHON:-/opt/ringdns-sbom}
+readonly SBOM_PACKAGES=$here/../testkit/sbom/requirements.txt
 
 # Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -105,20 +111,21 @@ install_missing() {
     restore_service_policy
 }
 
-# The folder has a copy of the requirements once all of them are installed.
+# install_python_packages FOLDER REQUIREMENTS VARIABLE: the folder, which the variable may name, has a
+# copy of the requirements once all of them are installed.
 install_python_packages() {
-    local installed=$PYTHON_FOLDER/requirements.txt
-    if cmp --silent "$PYTHON_PACKAGES" "$installed"; then
-        say "every Python package is installed already"
+    local folder=$1 requirements=$2 installed=$1/requirements.txt
+    if cmp --silent "$requirements" "$installed"; then
+        say "every Python package of $folder is installed already"
         return
     fi
-    say "installing the packages of $(realpath "$PYTHON_PACKAGES") in $PYTHON_FOLDER"
-    [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER exists, and is not a Python environment: remove it, or set RINGDNS_PYTHON"
+    say "installing the packages of $(realpath "$requirements") in $folder"
+    [[ ! -e $folder || -e $folder/pyvenv.cfg ]] || die "$folder exists, and is not a Python environment: remove it, or set $3"
     rm -f "$installed"
-    /usr/bin/python3 -m venv --clear "$PYTHON_FOLDER"
-    "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
-        --only-binary :all: --requirement "$PYTHON_PACKAGES" || die "pip could not install them. Is PyPI reachable?"
-    install --mode 644 "$PYTHON_PACKAGES" "$installed"
+    /usr/bin/python3 -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
+        --only-binary :all: --requirement "$requirements" || die "pip could not install them. Is PyPI reachable?"
+    install --mode 644 "$requirements" "$installed"
 }
 
 check_rust() {
@@ -160,7 +167,10 @@ main() {
         wanted+=("${RUST_PACKAGES[@]}" "${RUST_TOOL_PACKAGES[@]}")
     fi
     install_missing "${wanted[@]}"
-    if $python; then install_python_packages; fi
+    if $python; then
+        install_python_packages "$CLICKHOUSE_FOLDER" "$CLICKHOUSE_PACKAGES" RINGDNS_PYTHON
+        install_python_packages "$SBOM_FOLDER" "$SBOM_PACKAGES" RINGDNS_SBOM_PYTHON
+    fi
     if $build; then check_rust; fi
 }
 
