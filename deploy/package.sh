@@ -28,7 +28,8 @@ build() {
     # The profile `dev` has another folder.
     [[ $profile != dev ]] || folder=debug
     # CFLAGS are for the C of some crates: compression, cryptography, the allocator.
-    RUSTFLAGS="--remap-path-prefix=$root=/usr/src/ringdns --remap-path-prefix=$cargo=/usr/src/cargo" \
+    RINGDNS_SOURCES=/usr/src/ringdns \
+        RUSTFLAGS="--remap-path-prefix=$root=/usr/src/ringdns --remap-path-prefix=$cargo=/usr/src/cargo" \
         CFLAGS="-ffile-prefix-map=$root=/usr/src/ringdns -ffile-prefix-map=$cargo=/usr/src/cargo" \
         cargo build --locked --quiet --manifest-path "$root/Cargo.toml" --target-dir "$target" --profile "$profile" \
         --package ringdns-daemon --package ringdns-ctl --package ringdns-bench >&2
@@ -91,16 +92,18 @@ compress() {
     find "$1/usr/share" \( -path '*/man/*' -o -name changelog \) -type f -exec gzip --best --no-name {} +
 }
 
-# Adds what each package has, and packs it.
+# pack TREE PACKAGE [LEVEL]: adds what each package has, and packs it, at a level of compression.
 pack() {
-    local tree=$1 package=$2
+    local tree=$1 package=$2 level=${3:-6}
     local documents=$tree/usr/share/doc/$package
     install -D --mode 644 "$here/debian/copyright" "$documents/copyright"
     install --mode 644 "$root/CHANGELOG.md" "$documents/changelog"
     compress "$tree"
     (cd "$tree" && find usr -type f -print0 | sort --zero-terminated | xargs --null md5sum) >"$tree/DEBIAN/md5sums"
-    find "$tree" -type d -exec chmod 755 {} +
-    dpkg-deb --root-owner-group -Zxz --build "$tree" "$out/${package}_${version}_$architecture.deb" >&2
+    # Sources have the modes and times of whoever cloned them.
+    chmod --recursive u=rwX,go=rX "$tree"
+    find "$tree" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+    dpkg-deb --root-owner-group -Zxz "-z$level" --build "$tree" "$out/${package}_${version}_$architecture.deb" >&2
 }
 
 server() {
@@ -131,7 +134,8 @@ server() {
     pack "$tree" ringdns
     control "$symbols" ringdns-dbgsym "" "debug symbols of ringdns" \
         "They name the functions in profiles and backtraces of ringdnsd and ringctl." "Depends: ringdns (= $version)"
-    pack "$symbols" ringdns-dbgsym
+    # Debug information is compressed already: level 6 takes 17 s for 1 % less.
+    pack "$symbols" ringdns-dbgsym 0
 }
 
 bench() {
