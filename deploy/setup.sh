@@ -28,6 +28,7 @@ readonly TEST_PACKAGES=(
     knot-resolver pdns-recursor                       # peers of ringbench differential
     redis-server redis-tools                          # store that a fleet shares
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
+    podman                                            # oci.sh: builds the container image, and runs it
     bird2 exabgp                                      # routers that a route follows readiness in
     prometheus python3-prometheus-client              # readers of metrics
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
