@@ -15,7 +15,10 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$here/lib.sh"
 
-readonly BUILD_PACKAGES=(ca-certificates gcc libc6-dev make)
+readonly BUILD_PACKAGES=(
+    ca-certificates gcc libc6-dev make
+    binutils dpkg-dev python3 # package.sh
+)
 readonly RUN_PACKAGES=(iproute2 ethtool procps)
 readonly TEST_PACKAGES=(
     knot knot-dnsutils unbound dnsperf bind9-dnsutils # peers: servers and clients
@@ -25,6 +28,7 @@ readonly TEST_PACKAGES=(
     knot-resolver pdns-recursor                       # peers of ringbench differential
     redis-server redis-tools                          # store that a fleet shares
     clickhouse-server python3-venv                    # query log: Debian's ClickHouse, and today's
+    podman                                            # oci.sh: builds the container image, and runs it
     bird2 exabgp                                      # routers that a route follows readiness in
     prometheus python3-prometheus-client              # readers of metrics
     fstrm-bin dnstap-ldns                             # readers of dnstap
@@ -47,6 +51,9 @@ readonly RUST_TOOL_PACKAGES=(rustfmt-web rust-web-clippy)
 # its own (210 MB to download, 650 MB on disk).
 readonly PYTHON_FOLDER=${RINGDNS_PYTHON:-/opt/ringdns-tests}
 readonly PYTHON_PACKAGES=("$here"/../testkit/{clickhouse,schemathesis}/requirements.txt)
+# Debian has no reader of CycloneDX: supply.sh checks bills of materials with one from PyPI (3 MB).
+readonly SBOM_FOLDER=${RINGDNS_SBOM_PYTHON:-/opt/ringdns-sbom}
+readonly SBOM_PACKAGES=$here/../testkit/sbom/requirements.txt
 
 # Debian runs this program to decide whether a package may start its service: status 101 forbids it.
 readonly POLICY=/usr/sbin/policy-rc.d
@@ -107,20 +114,22 @@ install_missing() {
     restore_service_policy
 }
 
-# The folder has a copy of the requirements once all of them are installed.
+# install_python_packages FOLDER VARIABLE REQUIREMENTS...: the folder, which the variable may name, has a
+# copy of the requirements once all of them are installed.
 install_python_packages() {
-    local installed=$PYTHON_FOLDER/requirements.txt
-    if cat "${PYTHON_PACKAGES[@]}" | cmp --silent - "$installed"; then
-        say "every Python package is installed already"
+    local folder=$1 variable=$2 installed=$1/requirements.txt
+    shift 2
+    if cat "$@" | cmp --silent - "$installed"; then
+        say "every Python package of $folder is installed already"
         return
     fi
-    say "installing the packages of $(realpath "${PYTHON_PACKAGES[@]}" | paste -sd ' ') in $PYTHON_FOLDER"
-    [[ ! -e $PYTHON_FOLDER || -e $PYTHON_FOLDER/pyvenv.cfg ]] || die "$PYTHON_FOLDER exists, and is not a Python environment: remove it, or set RINGDNS_PYTHON"
+    say "installing the packages of $(realpath "$@" | paste -sd ' ') in $folder"
+    [[ ! -e $folder || -e $folder/pyvenv.cfg ]] || die "$folder exists, and is not a Python environment: remove it, or set $variable"
     rm -f "$installed"
-    /usr/bin/python3 -m venv --clear "$PYTHON_FOLDER"
-    "$PYTHON_FOLDER/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
-        --only-binary :all: "${PYTHON_PACKAGES[@]/#/--requirement=}" || die "pip could not install them. Is PyPI reachable?"
-    cat "${PYTHON_PACKAGES[@]}" >"$installed"
+    /usr/bin/python3 -m venv --clear "$folder"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --no-cache-dir --no-compile --no-deps --require-hashes \
+        --only-binary :all: "${@/#/--requirement=}" || die "pip could not install them. Is PyPI reachable?"
+    cat "$@" >"$installed"
 }
 
 check_rust() {
@@ -162,7 +171,10 @@ main() {
         wanted+=("${RUST_PACKAGES[@]}" "${RUST_TOOL_PACKAGES[@]}")
     fi
     install_missing "${wanted[@]}"
-    if $python; then install_python_packages; fi
+    if $python; then
+        install_python_packages "$PYTHON_FOLDER" RINGDNS_PYTHON "${PYTHON_PACKAGES[@]}"
+        install_python_packages "$SBOM_FOLDER" RINGDNS_SBOM_PYTHON "$SBOM_PACKAGES"
+    fi
     if $build; then check_rust; fi
 }
 

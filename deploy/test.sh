@@ -5,11 +5,11 @@
 #   test.sh [STEP]...        default: all steps
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios.
+# Steps: setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios.
 # The last line is the summary: N passed, N failed, and N skipped if any are. Above it, the end of
 # what each failed step printed is repeated. `drivers` is skipped if the mirror has no QEMU. A step
 # that fails does not stop the steps after it. Leaves only cargo's target folder, the findings of
-# `fuzz` in fuzz/artifacts, and in ~/.cache the packages that `drivers` runs on.
+# `fuzz` in fuzz/artifacts, and in ~/.cache the packages that `drivers` runs on and the tools of `supply`.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -19,8 +19,8 @@ readonly self=$here/test.sh
 
 # Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
 # slow machine.
-readonly STEPS=(setup lint build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
-declare -rA LIMIT=([setup]=900 [lint]=900 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1800 [drivers]=1200
+readonly STEPS=(setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
+declare -rA LIMIT=([setup]=900 [lint]=900 [supply]=1800 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1800 [drivers]=1200
     [differential]=300 [faults]=900 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
@@ -64,6 +64,11 @@ lint_fuzz_targets() {
     CUSTOM_LIBFUZZER_PATH=/nonexistent/libfuzzer.a CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/fuzz \
         RUSTFLAGS="--cfg fuzzing" \
         cargo clippy --locked --manifest-path fuzz/Cargo.toml -- -D warnings
+}
+
+# Licences, bans and sources of crates; packages that are built twice and are the same.
+step_supply() {
+    "$here/supply.sh"
 }
 
 step_build() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Host, Process, free_address, free_port};
+use crate::{Host, Process, free_address, free_port, sources::source};
 
 const START: Duration = Duration::from_secs(60);
 /// Time to wait, longer than any query of a test takes.
@@ -119,8 +119,8 @@ impl ClickHouse {
             Engine::Current => {
                 let python =
                     std::env::var("RINGDNS_PYTHON").unwrap_or_else(|_| PYTHON.into()) + "/bin/python3";
-                let front = concat!(env!("CARGO_MANIFEST_DIR"), "/clickhouse/front.py");
-                let arguments = [front, &folder.display().to_string(), &self.address.port().to_string()];
+                let front = source("testkit/clickhouse/front.py").display().to_string();
+                let arguments = [&front, &folder.display().to_string(), &self.address.port().to_string()];
                 self.host.spawn(&python, arguments)
             }
         };

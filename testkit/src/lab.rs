@@ -1,11 +1,10 @@
 //! The lab: two hosts and a cable between them, made by `deploy/lab.sh`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::Host;
+use crate::{Host, sources::source};
 
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 1);
 pub const SERVER_V4: Ipv4Addr = Ipv4Addr::new(10, 53, 0, 2);
@@ -93,7 +92,7 @@ impl Lab {
     }
 
     fn script(&self, arguments: &[String]) -> Result<(), String> {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/lab.sh");
+        let script = source("deploy/lab.sh");
         let output = Command::new(&script)
             .args(["--name", &self.name])
             .args(arguments)

@@ -31,6 +31,7 @@ mod ringdnsd;
 pub mod scenario;
 mod sentinel;
 mod signer;
+mod sources;
 pub mod sums;
 pub mod tls;
 mod unbound;

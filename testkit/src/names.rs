@@ -1,6 +1,8 @@
 //! Names to query.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use crate::sources::source;
 
 /// Environment variable with the path of a list of names, most popular first, one per line.
 const LIST: &str = "RINGDNS_NAMES";
@@ -22,7 +24,7 @@ pub fn popular_names(count: usize) -> Vec<String> {
 }
 
 fn list() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/names/top-100k.txt");
+    let beside = || source("../shared/data/names/top-100k.txt");
     match std::env::var_os(LIST) {
         Some(path) => Some(path.into()),
         None => Some(beside()).filter(|path| path.is_file()),

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{Host, Process, SERVER_V4, SERVER_V6};
+use crate::{Host, Process, SERVER_V4, SERVER_V6, sources::source};
 
 /// Time to wait, longer than anything takes on a busy host.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -385,7 +385,7 @@ fn build() -> Result<PathBuf, String> {
         Some(profile) => profile,
         None => return Err(format!("{} is no profile's folder", folder.display())),
     };
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml");
+    let manifest = source("Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     // The whole workspace, as deploy/test.sh builds it: with other features, the same crates would be built once more.

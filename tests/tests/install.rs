@@ -121,6 +121,9 @@ fn the_package_installs_runs_upgrades_and_goes_without_a_trace() {
     if !privilege::granted() {
         return;
     }
+    // Bills of materials name the crates of the XDP programs, and the copy has no network.
+    let fetch = ["fetch", "--quiet", "--locked", "--manifest-path", "ebpf/Cargo.toml"];
+    assert!(Command::new("cargo").args(fetch).current_dir(root()).status().unwrap().success());
     let copy = Copy::make();
     let before = copy.run("find /etc /usr /var -path /var/lib/dpkg -prune -o -print | sort");
     copy.run(&commands("README.md", "## On a real NIC"));
@@ -128,6 +131,11 @@ fn the_package_installs_runs_upgrades_and_goes_without_a_trace() {
     assert!(is_stripped("/usr/sbin/ringdnsd") && is_stripped("/usr/bin/ringctl"));
     for page in ["man8/ringdnsd.8", "man1/ringctl.1", "man1/ringctl-policy-test.1", "man5/ringdns.toml.5"] {
         assert!(copy.run(&format!("zcat /usr/share/man/{page}.gz")).contains(".SH NAME"), "{page}");
+    }
+    for program in ["ringdnsd", "ringctl"] {
+        let bill = copy.run(&format!("cat /usr/share/doc/ringdns/{program}.cdx.json"));
+        let bill: serde_json::Value = serde_json::from_str(&bill).unwrap();
+        assert_eq!(bill["metadata"]["component"]["name"], program);
     }
     copy.run("bash -c '. /usr/share/bash-completion/completions/ringctl'");
 
