@@ -93,6 +93,6 @@ fn an_upstream_that_cannot_prove_its_name_is_not_asked() {
     // A missing file is refused before anything is started.
     let missing = settings("tls://127.0.0.1#dns.test", "tls_ca_file = \"no/such/file.pem\"");
     let (status, said) = Ringdnsd::refused(lab.server(), &missing, &[]);
-    assert_eq!(status, 2);
+    assert_eq!(status, 3);
     assert!(said.contains("upstream[0].tls_ca_file: no/such/file.pem"), "{said}");
 }

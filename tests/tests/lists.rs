@@ -265,14 +265,14 @@ fn a_list_that_cannot_be_used_is_refused_with_its_line() {
             [Ringdnsd::check(&scene.host, &settings, &[]), Ringdnsd::refused(&scene.host, &settings, &[])]
         {
             assert!(
-                code == 2 && said.contains("blocklist[1].source") && said.contains(reason),
+                code == 3 && said.contains("blocklist[1].source") && said.contains(reason),
                 "{code} {said}"
             );
         }
     }
     let folder = scene.settings(&list("folder", scene.folder.path(), ""));
     let (code, said) = Ringdnsd::check(&scene.host, &folder, &[]);
-    assert!(code == 2 && said.contains("not a regular file"), "{code} {said}");
+    assert!(code == 3 && said.contains("not a regular file"), "{code} {said}");
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn a_list_that_cannot_be_downloaded_is_loaded_later_or_refused() {
     let port = source.web.address().port();
     let settings = scene.settings(&scene.downloaded(port, "start = \"fail\""));
     let (code, said) = Ringdnsd::refused(&scene.host, &settings, &[]);
-    assert!(code == 2 && said.contains("blocklist[0].source") && said.contains("empty"), "{code} {said}");
+    assert!(code == 3 && said.contains("blocklist[0].source") && said.contains("empty"), "{code} {said}");
     let (code, said) = Ringdnsd::check(&scene.host, &settings, &[]);
     assert!(code == 0 && said.contains("accepted") && said.contains("lists.example over http://"), "{said}");
 

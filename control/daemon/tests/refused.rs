@@ -71,11 +71,11 @@ fn a_reload_of_each_wrong_configuration_changes_nothing_and_is_told() {
     assert_eq!((config.0, &config.1["effective"]["server"]["udp_limit"]), (200, &Value::from(1232)));
     for (nth, wrong) in wrong::all().into_iter().enumerate() {
         fs::write(&path, &wrong.text).unwrap();
-        let (code, answer) = request(&socket, "POST", "/reload");
+        let (code, answer) = request(&socket, "POST", "/v1/reload");
         assert_eq!(code, 400, "{}: {answer}", wrong.title);
         let said: Vec<_> = answer["error"].as_str().unwrap().lines().map(str::to_owned).collect();
         wrong.check(&path.display().to_string(), &said);
-        let (_, status) = request(&socket, "GET", "/status");
+        let (_, status) = request(&socket, "GET", "/v1/status");
         let problems = status["problems"].as_array().unwrap();
         assert!(problems.iter().any(|problem| problem["kind"] == "config_refused"), "{status}");
         assert_eq!(status["listen"][0], listen.to_string(), "{}", wrong.title);
@@ -86,12 +86,12 @@ fn a_reload_of_each_wrong_configuration_changes_nothing_and_is_told() {
         assert_eq!(addresses(&format!("n{nth}.example")), before, "{}", wrong.title);
     }
     fs::write(&path, &right).unwrap();
-    let (code, reloaded) = request(&socket, "POST", "/reload");
+    let (code, reloaded) = request(&socket, "POST", "/v1/reload");
     assert_eq!(
         (code, &reloaded["applied"], &reloaded["needs_restart"]),
         (200, &Value::Array(vec![]), &Value::Array(vec![]))
     );
-    let (_, status) = request(&socket, "GET", "/status");
+    let (_, status) = request(&socket, "GET", "/v1/status");
     assert_eq!(status["problems"], Value::Array(vec![]), "the refusal is over");
 }
 
@@ -130,7 +130,7 @@ fn the_configuration_in_effect_is_shown_and_compared_with_the_file() {
     let [cache, rebinding, local] = [("cache.max_ttl", true), ("rebinding.enabled", false), ("local", false)]
         .map(|(key, restart)| (key.to_owned(), restart));
     assert_eq!(keys(), [rebinding, cache.clone(), local]);
-    let (_, reloaded) = request(&socket, "POST", "/reload");
+    let (_, reloaded) = request(&socket, "POST", "/v1/reload");
     assert_eq!(reloaded["reasons"]["cache"], "the memory of the caches is divided at the start");
     assert_eq!(keys(), [cache], "the rest is in effect");
     assert_eq!(get("/v1/config")["effective"]["cache"]["max_ttl"], "1d");

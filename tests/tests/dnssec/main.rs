@@ -429,6 +429,6 @@ fn without_the_right_anchor_nothing_is_believed() {
     std::fs::write(scene.anchor.path(), "junk").unwrap();
     let (status, said) =
         Ringdnsd::refused(scene.lab.server(), &scene.settings(scene.knot.address(), ""), &[]);
-    assert_eq!(status, 2);
+    assert_eq!(status, 3);
     assert!(said.contains("dnssec.trust_anchor_file"), "{said}");
 }
