@@ -106,6 +106,10 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.try_podman(&["logs", "ringdns"]).stderr;
+            eprintln!("---- what the container said ----\n{}", String::from_utf8_lossy(&said));
+        }
         self.try_podman(&["rm", "--force", "--volumes", "ringdns"]);
     }
 }
