@@ -95,7 +95,8 @@ impl Folders {
         &self.written
     }
 
-    /// Returns the first path of a configuration that is outside of the folders.
+    /// Returns the first path of a configuration that is outside of the folders. Leaves out what is no file:
+    /// its reader says so.
     pub fn refuse(&self, config: &Config) -> Option<Refused> {
         let reals = |set: &BTreeSet<PathBuf>| -> Vec<_> { set.iter().map(|folder| real(folder)).collect() };
         let (read, written) = (reals(&self.read), reals(&self.written));
@@ -104,7 +105,10 @@ impl Folders {
             let is_below = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
             is_below(&written) || named.used == PathUse::File && is_below(&read)
         };
-        config.paths().into_iter().find(|named| !is_allowed(named)).map(Refused)
+        let is_no_file = |named: &NamedPath| {
+            named.used == PathUse::File && fs::metadata(&named.path).is_ok_and(|found| !found.is_file())
+        };
+        config.paths().into_iter().find(|named| !is_allowed(named) && !is_no_file(named)).map(Refused)
     }
 
     /// Forbids this thread, and those that it makes, all other folders, programs, TCP ports to listen
@@ -195,6 +199,7 @@ mod tests {
             ("/srv/lists2/ads.txt", false),
             ("/etc/ringdns/ads.txt", true),
             ("/home/ads.txt", false),
+            ("/dev/zero", true),
         ] {
             let refused = folders.refuse(&config(state.path(), &blocklist(Path::new(path))));
             assert_eq!(refused.is_none(), allowed, "{path}");
