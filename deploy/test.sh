@@ -123,9 +123,9 @@ step_hostile() {
     "${CARGO_TARGET_DIR:-target}/release/ringbench" hostile --short --nice -15
 }
 
-# Tries inputs of every kind on all parsers, for 45 seconds each. fuzz/run.sh takes more time.
+# Tries inputs of every kind on all parsers, for 20 seconds each. fuzz/run.sh takes more time.
 step_fuzz() {
-    fuzz/run.sh --seconds 45
+    fuzz/run.sh --seconds 20
 }
 
 step_gate() {
