@@ -237,7 +237,7 @@ impl<'l> Stage<'l> {
         let ask = || -> Result<Value> {
             let mut stream = UnixStream::connect(socket_in(self.folder.path()))?;
             stream.set_read_timeout(Some(PATIENCE))?;
-            stream.write_all(b"GET /stats HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(b"GET /v1/stats HTTP/1.1\r\nHost: ringdnsd\r\nConnection: close\r\n\r\n")?;
             let mut response = String::new();
             stream.read_to_string(&mut response)?;
             let (_, body) = response.split_once("\r\n\r\n").context("the response is not HTTP")?;
