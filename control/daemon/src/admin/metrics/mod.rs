@@ -88,7 +88,7 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
         }
         families.gauge(
             "ringdns_query_log_taps",
-            "Open taps of the query log (GET /log/tap).",
+            "Open taps of the query log (GET /v1/log/tap).",
             log.taps.len(),
         );
         let sums = log.ledger.sums();
