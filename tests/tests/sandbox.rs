@@ -1,7 +1,12 @@
 //! Limits that ringdnsd sets to itself, in the running process. `sandbox_probe` tries them from inside.
 
 use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_address};
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 /// Returns values of a key in the status of all threads of a process.
 fn of_threads(pid: u32, key: &str) -> BTreeSet<String> {
@@ -79,4 +84,32 @@ fn a_reload_stays_in_the_folders() {
     daemon.configure(|socket| settings.text(socket));
     daemon.told(&["reload"]);
     assert_eq!(["one.example", "three.example"].map(rcode), [0, 3]);
+}
+
+/// A link, as ACME clients make them, and a change that waits for a restart.
+#[test]
+fn links_lead_to_other_folders_and_later_ones_wait_for_a_restart() {
+    let (host, upstream) = (Host::local(), Upstream::answering(&Host::local()));
+    let (links, files) = (elsewhere(), elsewhere());
+    let (link, file) = (links.path().join("ads"), files.path().join("ads"));
+    fs::write(&file, "ads.example\n").unwrap();
+    symlink(&file, &link).unwrap();
+    let listen = free_address(&host);
+    let mut settings = Settings::loopback(listen, upstream.address());
+    let lists = links.path().join("state/lists");
+    settings.tables += &format!(
+        "\n[[blocklist]]\nname = \"ads\"\nsource = {link:?}\n[lists]\ndir = {lists:?}\n\
+         overrides_file = {:?}\n",
+        links.path().join("overrides.toml")
+    );
+    let daemon = Ringdnsd::start(&host, &settings);
+    assert_eq!(Client::of(&host, listen).ask(&Query::a("ads.example")).rcode(), 3);
+    // Nobody else may look into what the sandbox made.
+    assert_eq!(fs::metadata(&lists).unwrap().permissions().mode() & 0o777, 0o700);
+
+    let snapshot = format!("[cache]\nsnapshot_file = {:?}\n", files.path().join("later/cache"));
+    settings.tables = settings.tables.replace("[cache]\n", &snapshot);
+    daemon.configure(|socket| settings.text(socket));
+    let said = daemon.told(&["reload"]);
+    assert!(said.contains("cache") && said.contains("restart"), "{said}");
 }

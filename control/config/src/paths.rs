@@ -1,6 +1,6 @@
 //! Paths that a configuration names, for the sandbox.
 
-use crate::{Config, DnstapTarget, ListSource, UpstreamConfig};
+use crate::{Config, DnstapTarget, ListSource, UpstreamConfig, settings};
 use std::path::{Path, PathBuf};
 
 /// Use that ringdnsd makes of a path.
@@ -23,6 +23,14 @@ pub struct NamedPath {
     pub path: PathBuf,
     /// Use of it.
     pub used: PathUse,
+}
+
+impl NamedPath {
+    /// Whether a reload takes over another value of the key.
+    pub fn is_taken_over(&self) -> bool {
+        let table = self.key.split(['.', '[']).next().unwrap_or_default();
+        settings::restart_reason(table).is_none() || self.key == "control.tokens_file"
+    }
 }
 
 /// Collected paths.

@@ -3,8 +3,9 @@
 use super::SandboxError;
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
+use ringdns_common::files;
 use ringdns_config::{
     Config, Problem,
     paths::{NamedPath, PathUse},
@@ -41,6 +42,11 @@ const SYSTEM: [&str; 12] = [
 const TRUSTED_FILE: &str = "SSL_CERT_FILE";
 /// Environment variable with folders of trusted CAs.
 const TRUSTED_FOLDERS: &str = "SSL_CERT_DIR";
+
+/// Rights to write: regular files, folders and sockets, but no devices and no links.
+const WRITING: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    WriteFile | Truncate | RemoveFile | RemoveDir | MakeReg | MakeDir | MakeSock | Refer
+});
 
 /// Folders that ringdnsd can use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,13 +85,13 @@ impl Folders {
             .read
             .extend(env::split_paths(&trusted(TRUSTED_FILE)).map(|path| folder(&path, PathUse::File)));
         folders.read.extend(env::split_paths(&trusted(TRUSTED_FOLDERS)).map(|path| absolute(&path)));
-        folders.read.insert(folder(file, PathUse::File));
+        folders.read.extend(folders_of(file, PathUse::File));
         // Profiles are collected there.
         folders.written.insert(env::temp_dir());
         folders.read.extend(config.sandbox.folders.iter().cloned());
         for NamedPath { path, used, .. } in config.paths() {
             let set = if used == PathUse::File { &mut folders.read } else { &mut folders.written };
-            set.insert(folder(&path, used));
+            set.extend(folders_of(&path, used));
         }
         folders
     }
@@ -95,31 +101,36 @@ impl Folders {
         &self.written
     }
 
-    /// Returns the first path of a configuration that is outside of the folders. Leaves out what is no file:
-    /// its reader says so.
+    /// Returns the first path of a configuration that is outside of the folders. Leaves out what takes effect
+    /// at a restart, which has folders of its own, and what is no file: its reader says so.
     pub fn refuse(&self, config: &Config) -> Option<Refused> {
         let reals = |set: &BTreeSet<PathBuf>| -> Vec<_> { set.iter().map(|folder| real(folder)).collect() };
         let (read, written) = (reals(&self.read), reals(&self.written));
         let is_allowed = |named: &NamedPath| {
-            let path = real(&folder(&named.path, named.used));
-            let is_below = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
-            is_below(&written) || named.used == PathUse::File && is_below(&read)
+            folders_of(&named.path, named.used).iter().all(|path| {
+                let path = real(path);
+                let is_below = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
+                is_below(&written) || named.used == PathUse::File && is_below(&read)
+            })
         };
         let is_no_file = |named: &NamedPath| {
             named.used == PathUse::File && fs::metadata(&named.path).is_ok_and(|found| !found.is_file())
         };
-        config.paths().into_iter().find(|named| !is_allowed(named) && !is_no_file(named)).map(Refused)
+        let paths = config.paths().into_iter().filter(|named| named.is_taken_over());
+        paths.filter(|named| !is_allowed(named) && !is_no_file(named)).map(Refused).next()
     }
 
     /// Forbids this thread, and those that it makes, all other folders, programs, TCP ports to listen
     /// on, and signals to other processes. `None`: the kernel has no Landlock.
     pub fn enforce(self, config: &Config) -> Result<Option<Self>, SandboxError> {
+        // Whoever needs a folder reports why it cannot be made. Others may look for the socket; all else that is
+        // written is for nobody else.
+        let _ = config.control.socket.parent().map(fs::create_dir_all);
         for folder in &self.written {
-            // Whoever needs the folder reports why it cannot be made.
-            let _ = fs::create_dir_all(folder);
+            let _ = files::create_private_folder(folder);
         }
-        let writing = AccessFs::from_all(VERSION) & !AccessFs::Execute;
         let reading: BitFlags<AccessFs> = AccessFs::ReadFile | AccessFs::ReadDir;
+        let writing = reading | WRITING;
         // A service manager's socket may have an abstract name.
         let is_abstract =
             env::var_os("NOTIFY_SOCKET").is_some_and(|name| name.to_string_lossy().starts_with('@'));
@@ -156,6 +167,13 @@ fn folder(path: &Path, used: PathUse) -> PathBuf {
         (PathUse::File | PathUse::WrittenFile, Some(parent)) if parent != Path::new("/") => parent.to_owned(),
         _ => path,
     }
+}
+
+/// Returns the folders that a path needs: its own, and that of the file to which it leads by symbolic links.
+fn folders_of(path: &Path, used: PathUse) -> BTreeSet<PathBuf> {
+    let target = path.canonicalize().ok().filter(|_| used != PathUse::WrittenFolder);
+    let target = target.map(|target| folder(&target, used));
+    [Some(folder(path, used)), target].into_iter().flatten().collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {
@@ -216,8 +234,12 @@ mod tests {
         let started = config(state.path(), &blocklist(Path::new("/srv/lists/ads.txt")));
         let folders = Folders::of(&started, Path::new("/etc/ringdns/ringdns.toml"));
         assert_eq!(folders.written().len(), 4, "{folders:?}");
-        let written = config(state.path(), "[cache]\nsnapshot_file = \"/srv/lists/cache\"");
-        assert!(folders.refuse(&written).is_some());
+        let anchors = |file: &str| format!("[dnssec]\nvalidate = true\nmanaged_anchor_file = {file:?}");
+        assert!(folders.refuse(&config(state.path(), &anchors("/srv/lists/keys"))).is_some());
+        assert_eq!(folders.refuse(&config(state.path(), &anchors("/tmp/keys"))), None);
+        // It takes effect at a restart alone, and has a folder then.
+        let snapshot = config(state.path(), "[cache]\nsnapshot_file = \"/srv/lists/cache\"");
+        assert_eq!(folders.refuse(&snapshot), None);
         let further = config(state.path(), "[sandbox]\nfolders = [\"/home/lists\"]");
         let folders = Folders::of(&further, Path::new("/etc/ringdns/ringdns.toml"));
         assert_eq!(folders.refuse(&config(state.path(), &blocklist(Path::new("/home/lists/ads.txt")))), None);
@@ -248,5 +270,25 @@ mod tests {
         let is_refused =
             |path: &Path| folders.refuse(&config(Path::new("/var/lib/ringdns"), &blocklist(path))).is_some();
         assert!(!is_refused(&real.join("ads.txt")) && is_refused(&away.join("ads.txt")));
+    }
+
+    /// A certificate of an ACME client is a link into another folder.
+    #[test]
+    fn a_file_behind_a_link_is_in_two_folders() {
+        let (links, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (link, file) = (links.path().join("ads.txt"), files.path().join("ads.txt"));
+        fs::write(&file, "").unwrap();
+        symlink(&file, &link).unwrap();
+        let state = Path::new("/var/lib/ringdns");
+        let folders = Folders::of(&config(state, &blocklist(&link)), Path::new("/ringdns.toml"));
+        assert!(
+            folders.read.contains(links.path()) && folders.read.contains(&real(files.path())),
+            "{folders:?}"
+        );
+        let mut narrow = folders.clone();
+        narrow.written.remove(&env::temp_dir());
+        assert_eq!(narrow.refuse(&config(state, &blocklist(&link))), None);
+        narrow.read.remove(&real(files.path()));
+        assert!(narrow.refuse(&config(state, &blocklist(&link))).is_some());
     }
 }
