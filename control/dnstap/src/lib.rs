@@ -250,3 +250,6 @@ fn message_of<'a>(mirrored: &Mirrored<'a>, epoch: u64) -> Option<Tapped<'a>> {
     let (query_time, response_time) = (epoch + mirrored.received, epoch + mirrored.settled);
     Some(Tapped { kind, transport: Transport::Udp, client, server, query_time, response_time, wire })
 }
+
+#[cfg(test)]
+mod tests;
