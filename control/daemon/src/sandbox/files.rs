@@ -236,7 +236,8 @@ mod tests {
         assert_eq!(folders.written().len(), 4, "{folders:?}");
         let anchors = |file: &str| format!("[dnssec]\nvalidate = true\nmanaged_anchor_file = {file:?}");
         assert!(folders.refuse(&config(state.path(), &anchors("/srv/lists/keys"))).is_some());
-        assert_eq!(folders.refuse(&config(state.path(), &anchors("/tmp/keys"))), None);
+        let temporary = env::temp_dir().join("keys").display().to_string();
+        assert_eq!(folders.refuse(&config(state.path(), &anchors(&temporary))), None);
         // It takes effect at a restart alone, and has a folder then.
         let snapshot = config(state.path(), "[cache]\nsnapshot_file = \"/srv/lists/cache\"");
         assert_eq!(folders.refuse(&snapshot), None);
