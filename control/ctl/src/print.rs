@@ -1,56 +1,18 @@
 //! Text output: ringdnsd's answers formatted for people.
 
 use crate::{
-    Log,
     table::{Table, terminal_width, wrapped},
+    talk::Ringdnsd,
 };
-use anyhow::{Context, bail};
+use anyhow::Context;
 use ringdns_api::{
     BanView, DaemonStatus, EntryView, FloodView, ListChanges, ListRefresh, ListStatus, NameView, PolicyTest,
     Problem, RedisSweep, Report, ResourceUsage, Sweeps, Swept, Times, Told, TrustPointStatus, UpstreamStatus,
 };
 use ringdns_common::{printable::Printable, units::counted};
-use ringdns_dataplane::{access::AccessList, clock::Clock};
-use ringdns_segment::show;
 use serde_json::Value;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-pub(super) fn show_log(log: &Log, json: bool) -> anyhow::Result<()> {
-    let name = |text: &Option<String>| text.as_deref().map(show::name).transpose();
-    let since_ms = log.since.map(|since| Clock::start().epoch_millis() - since.0.as_millis() as i64);
-    let filter = show::Filter {
-        name: name(&log.name)?,
-        suffix: name(&log.suffix)?,
-        clients: log.client.map(|prefix| AccessList::new(&[prefix], &[])).transpose()?,
-        since_ms,
-    };
-    let mut out = BufWriter::new(io::stdout().lock());
-    let row = |entry: &show::LogEntry| {
-        if !json {
-            return writeln!(out, "{}", Printable(entry));
-        }
-        serde_json::to_writer(&mut out, entry)?;
-        writeln!(out)
-    };
-    let mut damaged = 0;
-    let told = show::each(&log.spool_dir, &filter, row, |path, damage| {
-        damaged += 1;
-        let line = format!("ringctl: {}: {damage}", path.display());
-        // Standard error may be gone.
-        let _ = writeln!(io::stderr(), "{}", Printable(line));
-    });
-    told.and_then(|()| out.flush()).with_context(|| {
-        let folder = log.spool_dir.display();
-        format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
-    })?;
-    if damaged > 0 {
-        let are = if damaged == 1 { "is" } else { "are" };
-        let segments = counted(damaged, "segment", "segments");
-        bail!("{segments} {are} damaged; the rows of the other segments are above");
-    }
-    Ok(())
-}
 
 pub(super) fn print_as<T: serde::de::DeserializeOwned>(
     json: bool,
@@ -66,6 +28,16 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
         show(read.context("ringdnsd's answer cannot be read: use the ringctl of its version")?, &mut out)?;
     }
     Ok(())
+}
+
+/// Asks for a path, and prints the answer.
+pub(super) async fn ask_and_print<T: serde::de::DeserializeOwned>(
+    ringdnsd: &Ringdnsd,
+    json: bool,
+    path: &str,
+    show: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    print_as(json, &ringdnsd.get(path).await?, show)
 }
 
 /// Escapes all texts of an answer: they come from servers and clients of ringdnsd, and go to a
