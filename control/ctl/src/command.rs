@@ -13,6 +13,7 @@ use crate::{
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
     talk::Ringdnsd,
     tokens::{self, TokenCommand},
+    top::Top,
     upkeep::{self, Logging},
 };
 use anyhow::Context;
@@ -32,6 +33,10 @@ use std::{
 pub enum Command {
     /// Show version, uptime, packet reception, resource usage and the state of the upstreams.
     Status,
+    /// Show rates, hit ratios of the tiers, service times, drops, problems and upstreams, each second anew.
+    ///
+    /// Keys: q ends, arrows scroll, ? explains the rows. NO_COLOR=1 in the environment: no colours.
+    Top(Top),
     /// Say in one line whether all is well, for monitoring systems that run plug-ins, then each problem.
     ///
     /// Exit codes: 0 if all is well; 1 if clients are served with less than there should be; 2 if
@@ -175,6 +180,7 @@ impl Command {
             Command::Check(check) => return Ok(check.print(ringdnsd, json).await),
             Command::Ready { follow } => monitor::ready(ringdnsd, follow, json).await,
             Command::Status => ask_and_print(ringdnsd, json, "/v1/status", show_status).await,
+            Command::Top(top) => top.run(ringdnsd, json).await,
             Command::Upstreams => upstreams(ringdnsd, json).await,
             Command::Stats { all } => {
                 let show = |stats: Value, out: &mut dyn Write| show_counters(&stats, "", all, out);

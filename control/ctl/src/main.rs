@@ -17,6 +17,7 @@ mod print;
 mod table;
 mod talk;
 mod tokens;
+mod top;
 mod upkeep;
 
 use clap::Parser;

@@ -42,7 +42,7 @@ pub(super) async fn ask_and_print<T: serde::de::DeserializeOwned>(
 
 /// Escapes all texts of an answer: they come from servers and clients of ringdnsd, and go to a
 /// terminal.
-fn printable(value: Value) -> Value {
+pub(super) fn printable(value: Value) -> Value {
     match value {
         Value::String(text) => Value::String(Printable(text).to_string()),
         Value::Array(values) => values.into_iter().map(printable).collect(),
