@@ -125,7 +125,7 @@ server() {
     bill_of_materials "$programs/ringctl" "$tree/usr/share/doc/ringdns"
     control "$tree" ringdns "$(depends "$tree"), systemd" "DNS cache that answers from the NIC's queues" \
         "ringdnsd answers queries over AF_XDP from a cache in each worker, in front of recursive
- resolvers, and ringctl watches and controls it." "Recommends: ca-certificates"
+ resolvers, and ringctl watches and controls it." "Recommends: ca-certificates, ethtool"
     printf '/etc/ringdns/ringdns.toml\n' >"$tree/DEBIAN/conffiles"
     local script
     for script in postinst prerm postrm; do

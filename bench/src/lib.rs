@@ -17,7 +17,6 @@ pub mod gate;
 pub mod hostile;
 pub mod instructions;
 mod lab;
-mod machine;
 pub mod micro;
 mod mix;
 mod mmsg;
@@ -42,3 +41,5 @@ mod tally;
 pub mod upstream;
 mod verify;
 mod zipf;
+
+use ringdns_doctor::machine;

@@ -1,45 +1,14 @@
 //! Record of the changes to the machine, and their undoing.
 
-use crate::output;
 use anyhow::{Context, Result, ensure};
-use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
-
-/// Undoing of one change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Undo {
-    /// Kernel file and its former text.
-    Write { path: PathBuf, text: String },
-    /// Command to run.
-    Run(Vec<String>),
-}
-
-/// Formats the undoing as a shell command.
-impl fmt::Display for Undo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Undo::Write { path, text } => write!(f, "echo {text} > {}", path.display()),
-            Undo::Run(words) => f.write_str(&words.join(" ")),
-        }
-    }
-}
-
-impl Undo {
-    fn perform(&self) -> Result<()> {
-        match self {
-            Undo::Write { path, text } => output::text(Some(path), text),
-            Undo::Run(words) => run(&words.iter().map(String::as_str).collect::<Vec<_>>()),
-        }
-    }
-}
+use ringdns_api::{Change, Step};
+use ringdns_doctor::steps::{self, perform};
+use std::{fs, path::Path};
 
 /// Changes in force. Dropping this undoes them, the last one first.
 #[derive(Debug, Default)]
 pub struct PutBack {
-    undos: Vec<Undo>,
+    undos: Vec<Step>,
 }
 
 impl PutBack {
@@ -52,7 +21,14 @@ impl PutBack {
             return Ok(());
         }
         fs::write(path, value).with_context(|| format!("cannot write {value} to {}", path.display()))?;
-        self.undos.push(Undo::Write { path: path.into(), text: before.into() });
+        self.undos.push(Step::Write { path: path.into(), text: before.into() });
+        Ok(())
+    }
+
+    /// Makes a change, and records its undoing. A change that failed is not undone.
+    pub fn make(&mut self, change: &Change) -> Result<()> {
+        perform(&change.make)?;
+        self.undos.push(change.undo.clone());
         Ok(())
     }
 
@@ -65,15 +41,15 @@ impl PutBack {
 
     /// Records `undo` as the undoing of a change that something else makes.
     pub fn undo_later(&mut self, undo: &[&str]) {
-        self.undos.push(Undo::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
+        self.undos.push(Step::Run(undo.iter().map(|word| (*word).to_owned()).collect()));
     }
 
     /// Undoes all changes, the last one first. Continues after a failure, and returns all failures.
     pub fn put_back(&mut self) -> Result<()> {
         let mut failed = Vec::new();
         while let Some(undo) = self.undos.pop() {
-            if let Err(error) = undo.perform() {
-                failed.push(format!("{undo}   ({error:#})"));
+            if let Err(error) = perform(&undo) {
+                failed.push(format!("{undo}   ({error})"));
             }
         }
         ensure!(
@@ -95,14 +71,7 @@ impl Drop for PutBack {
 
 /// Runs a command that prints nothing when it succeeds.
 pub fn run(words: &[&str]) -> Result<()> {
-    let (program, arguments) = words.split_first().context("there is no command")?;
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .with_context(|| format!("cannot run {program}: is it installed?"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "`{}` failed: {}", words.join(" "), said.trim());
-    Ok(())
+    Ok(steps::run(words)?)
 }
 
 #[cfg(test)]

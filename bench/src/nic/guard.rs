@@ -1,9 +1,9 @@
 //! Interfaces that must not be touched.
 
-use super::facts::class;
 use crate::run::xdp::interface::ip;
 use anyhow::{Context, Result, ensure};
 use nix::ifaddrs::getifaddrs;
+use ringdns_doctor::nic::class;
 use serde_json::Value;
 use std::net::IpAddr;
 

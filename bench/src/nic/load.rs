@@ -1,10 +1,6 @@
 //! Source of the queries: a second port of this host in a namespace of its own, or another host.
 
-use super::{
-    Kit,
-    facts::{class, is_enabled},
-    subject::Running,
-};
+use super::{Kit, subject::Running};
 use crate::{
     lab,
     put_back::{self, PutBack},
@@ -12,6 +8,7 @@ use crate::{
     run::xdp::interface::{Counters, Device},
 };
 use anyhow::{Context, Result, ensure};
+use ringdns_doctor::nic::{class, is_enabled};
 use ringdns_testkit::Host;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;

@@ -1,10 +1,7 @@
 //! `ringbench nic`: measures ringdns on a NIC, in every mode that its driver has.
 
-mod ethtool;
-mod facts;
 mod guard;
 mod load;
-mod mask;
 mod page;
 mod prepare;
 mod programs;
@@ -14,11 +11,14 @@ mod trial;
 
 use crate::{built, put_back::PutBack, setup::Setup};
 use anyhow::{Context, Result, bail, ensure};
-use facts::{Host, Nic};
 use load::{Peer, Port};
 use page::Conditions;
 use prepare::Change;
 use programs::Programs;
+use ringdns_doctor::{
+    host::Host,
+    nic::{Nic, class},
+};
 use rustix::{process::geteuid, thread::sched_getaffinity};
 use setting::{Mode, Setting, Tuning};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -143,7 +143,7 @@ pub fn run(args: &Args) -> Result<()> {
     guard::exists(&args.interface)?;
     let (nic, host) = (Nic::read(&args.interface), Host::read());
     println!("| {} | |\n| --- | --- |\n{nic}{host}", args.interface);
-    nic.advice().iter().for_each(|advice| println!("- {advice}"));
+    prepare::advice(&nic, &host).iter().for_each(|advice| println!("- {advice}"));
 
     let (cores, generator_core) = cores(args)?;
     let queues = prepare::queues(&nic, args.queues, cores.len());
@@ -300,7 +300,7 @@ fn greet(
         }
         Peer::Host(address) => {
             let seconds = (minutes * 60.0 * 1.5) as u64 + args.wait;
-            let mac = fs::read_to_string(facts::class(&args.interface).join("address")).ok();
+            let mac = fs::read_to_string(class(&args.interface).join("address")).ok();
             println!(
                 "\nOn {address}, as root, start one of these (PORT: its interface), and leave it running:\n"
             );
@@ -420,7 +420,7 @@ fn plan(
         ),
         "Changes, undone at the end:".into(),
     ];
-    lines.extend(changes.iter().map(|change| format!("- {}", change.command.join(" "))));
+    lines.extend(changes.iter().map(|change| format!("- {}", change.change.make)));
     if let Some(peer) = &args.peer_interface {
         lines.push(format!(
             "- {peer} goes into a network namespace; {} has the address {} and {peer} {}",

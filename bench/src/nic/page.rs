@@ -1,14 +1,15 @@
 //! Folder of results: a page with conditions and tables, the same data as JSON, and logs.
 
 use super::{
-    facts::{Host, Nic},
     load::Outcome,
-    mask::mask,
+    prepare,
     subject::Subject,
     trial::{Round, Sample, Trial, Trials},
 };
 use crate::{compare::stats::Summary, output, report::group, setup::Setup};
 use anyhow::Result;
+use ringdns_common::mask::mask;
+use ringdns_doctor::{host::Host, nic::Nic};
 use serde::Serialize;
 use std::{fmt, path::Path};
 
@@ -102,7 +103,7 @@ impl fmt::Display for Page<'_> {
             writeln!(f, "- {}, {}: `{reached}`{}", trial.setting, trial.subject, others(&trial.rounds))?;
         }
         writeln!(f, "\n## The NIC and its host\n\n| {} | |\n| --- | --- |\n{nic}{host}", nic.interface)?;
-        nic.advice().iter().try_for_each(|advice| writeln!(f, "- {advice}"))
+        prepare::advice(nic, host).iter().try_for_each(|advice| writeln!(f, "- {advice}"))
     }
 }
 

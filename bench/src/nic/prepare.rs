@@ -1,25 +1,17 @@
 //! Settings of the NIC before trials, as README advises, and the number of queues to serve.
 
-use super::facts::Nic;
 use crate::put_back::PutBack;
 use anyhow::{Result, ensure};
+use ringdns_api::{Finding, Verdict};
+use ringdns_doctor::{Target, changes as doctor, host::Host, nic::Nic, nic_findings};
 
-/// Change of the NIC, and its undoing.
+/// Change of the NIC before trials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Command that makes the change.
-    pub command: Vec<String>,
-    /// Command that undoes the change.
-    undo: Vec<String>,
+    /// Change, and its undoing.
+    pub change: doctor::Change,
     /// Whether the trials can do without the change.
     optional: bool,
-}
-
-impl Change {
-    fn new(command: &str, undo: &str, optional: bool) -> Self {
-        let words = |text: &str| text.split(' ').map(str::to_owned).collect();
-        Change { command: words(command), undo: words(undo), optional }
-    }
 }
 
 /// Returns the number of queues to serve: as many as asked for, or else all, but no more than
@@ -35,51 +27,42 @@ pub fn changes(nic: &Nic, queues: u32, as_it_is: bool) -> Result<Vec<Change>> {
     let Nic { interface, .. } = nic;
     let mut changes = Vec::new();
     if nic.queues() != queues {
-        let Some(combined) = nic.channels.combined else {
+        let Some(change) = doctor::queues(nic, queues) else {
+            let most = doctor::queues_most(nic).unwrap_or_else(|| nic.queues());
             ensure!(
                 nic.queues() >= queues,
-                "{interface} has {} queues, and its driver cannot change that: give --queues {}",
-                nic.queues(),
-                nic.queues()
+                "{interface} has {most} queues at most, and its driver cannot change that: give --queues {most}"
             );
             return Ok(changes);
         };
-        ensure!(
-            queues <= combined.most,
-            "{interface} has {} queues at most: give --queues {}",
-            combined.most,
-            combined.most
-        );
-        let set = |count: u32| format!("ethtool -L {interface} combined {count}");
-        changes.push(Change::new(&set(queues), &set(combined.now), false));
+        changes.push(Change { change, optional: false });
     }
     // An interface without a carrier is up too, and stays so.
     if !nic.enabled {
         let set = |state: &str| format!("ip link set {interface} {state}");
-        changes.push(Change::new(&set("up"), &set("down"), false));
+        changes.push(Change { change: doctor::command(&set("up"), &set("down")), optional: false });
     }
     if as_it_is {
         return Ok(changes);
     }
-    for (name, short) in [("large-receive-offload", "lro"), ("generic-receive-offload", "gro")] {
-        let Some(feature) = nic.features.get(name) else { continue };
-        // A veth end has NAPI only with GRO or with an XDP program in the driver.
-        if feature.active && feature.fixed != Some(true) && nic.driver.name != "veth" {
-            let set = |state: &str| format!("ethtool -K {interface} {short} {state}");
-            changes.push(Change::new(&set("off"), &set("on"), true));
-        }
-    }
-    for (flow, hash) in [("udp4", &nic.udp4_hash), ("udp6", &nic.udp6_hash)] {
-        // A hash without fields could not be restored.
-        let Some(fields) = hash.as_deref().filter(|fields| !fields.is_empty() && queues > 1) else {
-            continue;
-        };
-        if !fields.contains('f') || !fields.contains('n') {
-            let set = |fields: &str| format!("ethtool -N {interface} rx-flow-hash {flow} {fields}");
-            changes.push(Change::new(&set("sdfn"), &set(fields), true));
-        }
-    }
+    let hash = if queues > 1 { doctor::hash(nic) } else { Vec::new() };
+    let optional = doctor::merging(nic).into_iter().chain(hash);
+    changes.extend(optional.map(|change| Change { change, optional: true }));
     Ok(changes)
+}
+
+/// Returns advice for an operator who is about to interpret the figures.
+pub fn advice(nic: &Nic, host: &Host) -> Vec<String> {
+    let target =
+        Target { cores: host.machine.cores, workers: host.machine.cores as u32, ..Target::default() };
+    let findings =
+        nic_findings(nic, &target).into_iter().filter(|finding| finding.verdict > Verdict::Unknown);
+    findings
+        .map(|Finding { evidence, remedy, .. }| match remedy {
+            Some(remedy) => format!("{evidence}: `{remedy}`."),
+            None => format!("{evidence}."),
+        })
+        .collect()
 }
 
 /// Returns the commands that enable again what the kernel disables, and leaves off, when a generic
@@ -102,11 +85,8 @@ pub fn keep_offloads(nic: &Nic, put_back: &mut PutBack) {
 /// Makes the changes. Returns the refusals of optional ones.
 pub fn apply(changes: &[Change], put_back: &mut PutBack) -> Result<Vec<String>> {
     let mut refused = Vec::new();
-    for Change { command, undo, optional } in changes {
-        fn words(owned: &[String]) -> Vec<&str> {
-            owned.iter().map(String::as_str).collect()
-        }
-        match put_back.run(&words(command), &words(undo)) {
+    for Change { change, optional } in changes {
+        match put_back.make(change) {
             Ok(()) => {}
             Err(error) if *optional => refused.push(format!("{error:#}")),
             Err(error) => return Err(error),
@@ -118,7 +98,7 @@ pub fn apply(changes: &[Change], put_back: &mut PutBack) -> Result<Vec<String>> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nic::ethtool::{Bounded, Channels, Feature};
+    use ringdns_doctor::ethtool::{Bounded, Channels, Feature};
 
     fn nic() -> Nic {
         let combined = Some(Bounded { now: 8, most: 16 });
@@ -133,7 +113,7 @@ mod tests {
 
     fn commands(nic: &Nic, queues: u32, as_it_is: bool) -> Vec<(String, String)> {
         let all = changes(nic, queues, as_it_is).unwrap();
-        all.iter().map(|change| (change.command.join(" "), change.undo.join(" "))).collect()
+        all.iter().map(|change| (change.change.make.to_string(), change.change.undo.to_string())).collect()
     }
 
     #[test]
@@ -177,7 +157,7 @@ mod tests {
     #[test]
     fn what_a_driver_refuses_is_told_where_trials_can_do_without() {
         let mut put_back = PutBack::default();
-        let optional = Change::new("false", "true", true);
+        let optional = Change { change: doctor::command("false", "true"), optional: true };
         assert_eq!(apply(std::slice::from_ref(&optional), &mut put_back).unwrap().len(), 1);
         assert!(apply(&[Change { optional: false, ..optional }], &mut put_back).is_err());
     }

@@ -1,8 +1,11 @@
 //! Settings under trial: a mode of AF_XDP, with at most one tuning.
 
-use super::facts::{Host, HugePages, Nic, class};
 use crate::put_back::PutBack;
 use anyhow::{Result, ensure};
+use ringdns_doctor::{
+    host::{Host, HugePages},
+    nic::{Nic, class},
+};
 use serde::Serialize;
 use std::{fmt, path::Path};
 

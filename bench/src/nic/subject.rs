@@ -1,7 +1,7 @@
 //! Servers under trial: the bare responder and ringdnsd, each on all queues.
 
 use super::{
-    Kit, facts,
+    Kit,
     setting::{Mode, Setting, Tuning},
 };
 use crate::{
@@ -9,6 +9,7 @@ use crate::{
     output,
 };
 use anyhow::{Context, Result, bail, ensure};
+use ringdns_doctor::nic::has_link;
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -70,7 +71,7 @@ const CHECK: Duration = Duration::from_millis(20);
 /// Waits until the NIC's link is up, or has been down for so long that it may stay so.
 fn await_link(kit: &Kit) -> Result<()> {
     let deadline = Instant::now() + LINK;
-    while !facts::has_link(&kit.nic.interface) && Instant::now() < deadline {
+    while !has_link(&kit.nic.interface) && Instant::now() < deadline {
         kit.check_stop()?;
         thread::sleep(CHECK);
     }

@@ -1,8 +1,7 @@
 //! Trials: each server in each setting, one after the other.
 
 use super::{
-    Kit, ethtool,
-    facts::Host,
+    Kit,
     load::{Outcome, Peer},
     setting::{Mode, Setting, Tuning},
     subject::{Running, Subject, is_as_asked},
@@ -10,6 +9,7 @@ use super::{
 use crate::{put_back::PutBack, report::group};
 use anyhow::{Context, Result, ensure};
 use procfs::CurrentSI;
+use ringdns_doctor::{ethtool, host::Host};
 use serde::Serialize;
 use std::{collections::BTreeMap, time::Duration};
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod config;
+mod doctor;
 mod explain;
 mod policy;
 mod problem;
@@ -14,6 +15,7 @@ mod sweeps;
 
 pub use access::{AuditRecord, Refused, Role};
 pub use config::{ConfigDifference, ConfigView};
+pub use doctor::{Change, Finding, Fix, Step, Verdict};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod fault;
 pub mod files;
 pub mod history;
+pub mod mask;
 pub mod message;
 pub mod names;
 pub mod network;

@@ -4,6 +4,7 @@ use crate::{
     Arguments,
     cache::CacheCommand,
     config::{self, ConfigCommand},
+    doctor::{self, Doctor},
     explain::Explain,
     export::{Histogram, Profile},
     log::Log,
@@ -11,6 +12,7 @@ use crate::{
     overrides::{self, Extent, PauseChoice, Pausing},
     policy::PolicyCommand,
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
+    report::SupportReport,
     talk::Ringdnsd,
     tokens::{self, TokenCommand},
     top::Top,
@@ -42,6 +44,15 @@ pub enum Command {
     /// Exit codes: 0 if all is well; 1 if clients are served with less than there should be; 2 if
     /// clients get no answers, or ringdnsd does not run; 3 if that cannot be told.
     Check(Check),
+    /// Look at kernel, NIC, privileges, network, configuration and upstreams: verdicts, and the commands that
+    /// mend what is wrong. Works before ringdnsd runs; if it runs, its problems are among the findings.
+    ///
+    /// Exit codes: 0 if all is well, perhaps with advice; 1 with a warning; 2 with a fault; 3 if the host could not
+    /// be looked at. With --url, the findings are those that ringdnsd sees from inside.
+    Doctor(Doctor),
+    /// Collect a support archive: version, configuration without secrets, findings, problems, counters, facts about
+    /// the host. Works, with less, when ringdnsd does not run.
+    Report(SupportReport),
     /// Say whether clients should be sent here, as /readyz does. Exit code 1: no.
     Ready {
         /// Go on, and print a line at each change: "ready", or "not ready:" and the reason. It is for
@@ -170,6 +181,7 @@ impl Command {
     pub fn failure(&self) -> ExitCode {
         match self {
             Command::Check(_) => ExitCode::from(monitor::UNKNOWN),
+            Command::Doctor(_) => ExitCode::from(doctor::UNKNOWN),
             _ => ExitCode::FAILURE,
         }
     }
@@ -178,6 +190,8 @@ impl Command {
     pub async fn run(self, ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<ExitCode> {
         let done = match self {
             Command::Check(check) => return Ok(check.print(ringdnsd, json).await),
+            Command::Doctor(doctor) => return doctor.run(ringdnsd, json).await,
+            Command::Report(report) => report.write(ringdnsd).await,
             Command::Ready { follow } => monitor::ready(ringdnsd, follow, json).await,
             Command::Status => ask_and_print(ringdnsd, json, "/v1/status", show_status).await,
             Command::Top(top) => top.run(ringdnsd, json).await,

@@ -6,6 +6,7 @@
 mod cache;
 mod command;
 mod config;
+mod doctor;
 mod explain;
 mod export;
 mod log;
@@ -14,6 +15,7 @@ mod offline;
 mod overrides;
 mod policy;
 mod print;
+mod report;
 mod table;
 mod talk;
 mod tokens;

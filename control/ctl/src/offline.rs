@@ -41,7 +41,7 @@ impl OfflineTest<'_> {
 }
 
 /// Returns the ringdnsd beside this program, or the one in the search path.
-fn program() -> PathBuf {
+pub(super) fn program() -> PathBuf {
     let beside = env::current_exe().ok().map(|path| path.with_file_name(RINGDNSD));
     beside.filter(|path| path.is_file()).unwrap_or_else(|| RINGDNSD.into())
 }

@@ -7,11 +7,10 @@ use ringdns_common::{
 };
 use ringdns_config::{Config, Problem};
 use ringdns_dataplane::{limiter, port::nic::Nic};
+use ringdns_doctor::PACKET_MEMORY;
 use rustix::system::sysinfo;
 use std::fmt;
 
-/// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
-const PACKET_MEMORY: u64 = 4096 * 2048;
 /// Memory in bytes for everything but caches, packets and the query log: a soak test with tiny
 /// caches holds 34 MiB.
 const BASE: u64 = 40 << 20;

@@ -85,7 +85,7 @@ struct Gates {
 
 /// Capabilities that AF_XDP requires: CAP_PERFMON because the program compares and adds packet
 /// pointers, CAP_NET_ADMIN to attach it, CAP_NET_RAW for its sockets.
-const NEEDED: [(CapabilitySet, &str); 4] = [
+pub const NEEDED: [(CapabilitySet, &str); 4] = [
     (CapabilitySet::BPF, "CAP_BPF"),
     (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),

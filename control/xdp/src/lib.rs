@@ -17,7 +17,7 @@ mod vlan;
 
 pub use access::AccessRules;
 pub use error::{SteerError, Step};
-pub use gate::{Gate, grant, lacking};
+pub use gate::{Gate, NEEDED, grant, lacking};
 pub use ringdns_abi::{AddressKind, MAX_ACCESS, MAX_BANS};
 
 use std::{

@@ -2,7 +2,7 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, cache, config, explain, guard, logging, names, overrides, policy, profile, views,
+    Service, audit, cache, config, doctor, explain, guard, logging, names, overrides, policy, profile, views,
 };
 use axum::{
     Extension, Router,
@@ -91,6 +91,7 @@ fn readers() -> Routes {
         routes!(names::of_address),
         routes!(config::show),
         routes!(config::diff),
+        routes!(doctor::doctor),
         routes!(explain::explain),
         routes!(views::tap),
         routes!(logging::show),

@@ -13,6 +13,7 @@ use ringdns_config::{
     Config, ConfigError, Problem,
     error::{FilePlace, PlacedProblem},
 };
+use ringdns_doctor::{Checked, CheckedSeverity};
 use serde::Serialize;
 use std::{
     fmt,
@@ -127,6 +128,20 @@ impl fmt::Display for CheckFinding {
         let problem = Problem::new(key, reason, remedy);
         write!(f, ": {problem}")
     }
+}
+
+/// Checks the folders and files of a configuration in effect, which a start has accepted.
+pub fn of_running(config: &Config) -> Vec<Checked> {
+    let checked = |(severity, problem): Finding| {
+        let Problem { key, reason, remedy, .. } = problem;
+        let severity = match severity {
+            CheckSeverity::Error => CheckedSeverity::Error,
+            CheckSeverity::Warning => CheckedSeverity::Warning,
+            CheckSeverity::Unchecked => CheckedSeverity::Unchecked,
+        };
+        Checked { severity, key, reason, remedy }
+    };
+    folders::check(config).into_iter().chain(files::check(config)).map(checked).collect()
 }
 
 /// Checks a configuration against this machine.

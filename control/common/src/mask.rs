@@ -1,4 +1,4 @@
-//! Masks addresses in the output of other programs (logs of servers, messages) before a folder is
+//! Masks addresses in the output of programs (logs of servers, messages) before it is
 //! sent away.
 
 use std::net::{IpAddr, Ipv4Addr};

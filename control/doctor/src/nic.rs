@@ -1,8 +1,6 @@
-//! Facts about a NIC and its host: everything that its figures depend on.
+//! Facts about a NIC that speed and answers depend on.
 
-use super::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
-use crate::machine::Machine;
-use procfs::{Current, Meminfo};
+use crate::ethtool::{self, Bounded, Channels, Driver, Feature, Rings, Rss};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -63,6 +61,10 @@ pub struct Nic {
     pub threaded_napi: Option<bool>,
     /// Interrupts, and the cores that they go to.
     pub interrupts: Vec<Interrupt>,
+    /// Number of receive queues that the kernel has.
+    pub kernel_queues: Option<u32>,
+    /// Whether `ethtool` could be asked.
+    pub by_ethtool: bool,
 }
 
 /// Interrupt of the NIC.
@@ -74,36 +76,6 @@ pub struct Interrupt {
     pub name: String,
     /// Cores that the interrupt may go to, as a list.
     pub cores: String,
-}
-
-/// Host of the NIC.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Host {
-    /// Processor, memory, kernel, load.
-    pub machine: Machine,
-    /// Number of NUMA nodes with memory.
-    pub numa_nodes: usize,
-    /// Cores isolated from the scheduler, as a list.
-    pub isolated: String,
-    /// Whether SMT is on: cores are then threads that share one.
-    pub smt: Option<bool>,
-    /// Frequency governor of the first core.
-    pub governor: Option<String>,
-    /// Huge pages.
-    pub huge_pages: HugePages,
-    /// `net.core.busy_poll` and `net.core.busy_read`, in microseconds.
-    pub busy_poll: [Option<u32>; 2],
-}
-
-/// Reserved huge pages of the default size.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct HugePages {
-    /// Number of reserved pages.
-    pub total: u64,
-    /// Number of reserved pages that are not in use.
-    pub free: u64,
-    /// Size of a page, in KiB.
-    pub kibibytes: u64,
 }
 
 /// Whether an interface is up, with or without a carrier.
@@ -122,14 +94,35 @@ pub fn has_link(interface: &str) -> bool {
 impl Nic {
     /// Reads the facts that sysfs and `ethtool` give about `interface`.
     pub fn read(interface: &str) -> Self {
+        Self::read_by(interface, &|arguments| ethtool::ask(arguments))
+    }
+
+    /// Reads the facts that sysfs and ioctls give, for a process that may start no program.
+    pub fn read_without_programs(interface: &str) -> Self {
+        let nic = Self::read_by(interface, &|_| None);
+        let told = ringdns_dataplane::port::nic::Nic::look(interface);
+        let tags = Feature { active: told.strips_vlan_tags, fixed: None };
+        Nic {
+            driver: Driver { name: told.driver.unwrap_or(nic.driver.name), ..nic.driver },
+            kernel_queues: told.queues,
+            mtu: told.mtu.unwrap_or(nic.mtu),
+            features: BTreeMap::from([("rx-vlan-offload".to_owned(), tags)]),
+            by_ethtool: false,
+            ..nic
+        }
+    }
+
+    fn read_by(interface: &str, asked: &dyn Fn(&[&str]) -> Option<String>) -> Self {
         let sysfs = class(interface);
-        let ask = |option: &str| ethtool::ask(&[option, interface]).unwrap_or_default();
-        let hash =
-            |flow: &str| ethtool::hash_fields(&ethtool::ask(&["-n", interface, "rx-flow-hash", flow])?);
-        let all_features = ethtool::features(&ethtool::ask(&["--json", "-k", interface]).unwrap_or_default());
+        let ask = |option: &str| asked(&[option, interface]).unwrap_or_default();
+        let hash = |flow: &str| ethtool::hash_fields(&asked(&["-n", interface, "rx-flow-hash", flow])?);
+        let all_features = ethtool::features(&asked(&["--json", "-k", interface]).unwrap_or_default());
         let features =
             FEATURES.iter().filter_map(|name| Some(((*name).to_owned(), *all_features.get(*name)?)));
         let (adaptive_rx, rx_usecs) = ethtool::coalescing(&ask("-c"));
+        let entries = fs::read_dir(sysfs.join("queues")).into_iter().flatten().flatten();
+        let kernel_queues =
+            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-")).count() as u32;
         Nic {
             interface: interface.into(),
             driver: ethtool::driver(&ask("-i")),
@@ -151,91 +144,15 @@ impl Nic {
             gro_flush_timeout: number(&sysfs.join("gro_flush_timeout")),
             threaded_napi: number::<u8>(&sysfs.join("threaded")).map(|threaded| threaded != 0),
             interrupts: interrupts(&sysfs, Path::new("/proc")),
+            kernel_queues: Some(kernel_queues).filter(|queues| *queues > 0),
+            by_ethtool: !all_features.is_empty(),
         }
     }
 
     /// Returns the number of receive queues: of the driver's channels or, if it reports none, of
     /// the kernel's queues.
     pub fn queues(&self) -> u32 {
-        let kernels = || {
-            let entries = fs::read_dir(class(&self.interface).join("queues")).into_iter().flatten().flatten();
-            entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("rx-")).count() as u32
-        };
-        self.channels.receiving().unwrap_or_else(kernels).max(1)
-    }
-
-    /// Returns advice for an operator who is about to interpret the figures.
-    pub fn advice(&self) -> Vec<String> {
-        let Nic { interface, .. } = self;
-        let on = |name: &str| self.features.get(name).is_some_and(|feature| feature.active);
-        let mut advice = Vec::new();
-        for (flow, hash) in [("udp4", &self.udp4_hash), ("udp6", &self.udp6_hash)] {
-            if self.queues() > 1 && hash.as_ref().is_some_and(|fields| !fields.contains(['f', 'n'])) {
-                advice.push(format!(
-                    "The hash of {flow} leaves ports out, so all queries of one client go to one queue: `ethtool -N \
-                     {interface} rx-flow-hash {flow} sdfn`."
-                ));
-            }
-        }
-        // A veth end has NAPI only with GRO or with an XDP program in the driver.
-        if self.driver.name != "veth" && (on("large-receive-offload") || on("generic-receive-offload")) {
-            advice.push(format!(
-                "LRO or GRO is on, which costs time and may keep XDP off: `ethtool -K {interface} lro off gro off`."
-            ));
-        }
-        if on("rx-vlan-offload") {
-            advice.push(format!(
-                "The NIC takes VLAN tags out of packets, where XDP cannot see them. If queries arrive tagged: `ethtool -K \
-                 {interface} rxvlan off`."
-            ));
-        }
-        if self.mtu > 3498 {
-            advice.push(format!(
-                "An MTU of {} is beyond a page, which XDP refuses: `ip link set {interface} mtu 1500`.",
-                self.mtu
-            ));
-        }
-        let several: Vec<_> = self.interrupts.iter().filter(|i| i.cores.contains([',', '-'])).collect();
-        if !several.is_empty() {
-            advice.push(format!(
-                "{} of {} interrupts may go to several cores; docs/performance.md says how to bind each queue's interrupt to its \
-                 worker's core.",
-                several.len(),
-                self.interrupts.len()
-            ));
-        }
-        advice
-    }
-}
-
-impl Host {
-    /// Reads procfs and sysfs.
-    pub fn read() -> Self {
-        let node = |name: &str| name.strip_prefix("node").is_some_and(|rest| rest.parse::<u32>().is_ok());
-        let nodes = fs::read_dir("/sys/devices/system/node").into_iter().flatten().flatten();
-        let sysctl = |name: &str| number(&Path::new("/proc/sys/net/core").join(name));
-        Host {
-            machine: Machine::here(),
-            numa_nodes: nodes.filter(|entry| node(&entry.file_name().to_string_lossy())).count().max(1),
-            isolated: text(Path::new("/sys/devices/system/cpu/isolated")).unwrap_or_default(),
-            smt: number::<u8>(Path::new("/sys/devices/system/cpu/smt/active")).map(|active| active != 0),
-            governor: text(Path::new("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
-            huge_pages: HugePages::read(),
-            busy_poll: [sysctl("busy_poll"), sysctl("busy_read")],
-        }
-    }
-}
-
-impl HugePages {
-    /// Reads `/proc/meminfo`.
-    pub fn read() -> Self {
-        let memory = Meminfo::current().ok();
-        let of = |field: fn(&Meminfo) -> Option<u64>| memory.as_ref().and_then(field).unwrap_or(0);
-        HugePages {
-            total: of(|memory| memory.hugepages_total),
-            free: of(|memory| memory.hugepages_free),
-            kibibytes: of(|memory| memory.hugepagesize) / 1024,
-        }
+        self.channels.receiving().or(self.kernel_queues).unwrap_or(1).max(1)
     }
 }
 
@@ -244,12 +161,12 @@ pub fn class(interface: &str) -> PathBuf {
     Path::new("/sys/class/net").join(interface)
 }
 
-fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;
     Some(text.trim().to_owned())
 }
 
-fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
+pub(crate) fn number<T: std::str::FromStr>(path: &Path) -> Option<T> {
     text(path)?.parse().ok()
 }
 
@@ -345,30 +262,6 @@ impl fmt::Display for Rss {
     }
 }
 
-/// Formats the facts as rows of a Markdown table.
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: &str| writeln!(f, "| {name} | {value} |");
-        row("machine", &self.machine.to_string())?;
-        row("memory nodes", &self.numa_nodes.to_string())?;
-        row("isolated cores", if self.isolated.is_empty() { "none" } else { &self.isolated })?;
-        row(
-            "SMT",
-            match self.smt {
-                Some(true) => "on",
-                Some(false) => "off",
-                None => "unknown",
-            },
-        )?;
-        row("clock governor", self.governor.as_deref().unwrap_or("unknown"))?;
-        let HugePages { total, free, kibibytes } = self.huge_pages;
-        row("huge pages", &format!("{total} of {kibibytes} KiB, {free} free"))?;
-        let [poll, read] =
-            self.busy_poll.map(|usecs| usecs.map_or("unknown".into(), |usecs| usecs.to_string()));
-        row("net.core.busy_poll / busy_read", &format!("{poll} / {read} µs"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -397,21 +290,6 @@ mod tests {
         let found: Vec<_> = found.iter().map(|i| (i.number, i.name.as_str(), i.cores.as_str())).collect();
         assert_eq!(found, expected);
         assert!(interrupts(&root.path().join("none"), &proc).is_empty());
-    }
-
-    #[test]
-    fn advice_names_the_command_for_what_is_amiss_and_nothing_else() {
-        let channels = Channels { combined: Some(Bounded { now: 4, most: 8 }), ..Channels::default() };
-        let mut nic = Nic { interface: "eth1".into(), mtu: 1500, channels, ..Nic::default() };
-        nic.udp4_hash = Some("sdfn".into());
-        assert_eq!(nic.advice(), Vec::<String>::new());
-        nic.udp4_hash = Some("sd".into());
-        nic.mtu = 9000;
-        let advice = nic.advice().join("\n");
-        for command in ["ethtool -N eth1 rx-flow-hash udp4 sdfn", "ip link set eth1 mtu 1500"] {
-            assert!(advice.contains(command), "{advice}");
-        }
-        assert_eq!(nic.advice().len(), 2);
     }
 
     #[test]

@@ -1,0 +1,57 @@
+//! Findings as text.
+
+use super::Deed;
+use crate::table::{terminal_width, wrapped};
+use ringdns_api::{Finding, Verdict};
+use ringdns_common::{printable::Printable, units::counted};
+use std::io::{self, Write};
+
+/// Columns of the verdict.
+const VERDICT: usize = 9;
+/// Width where standard output is no terminal.
+const WIDTH: usize = 80;
+
+/// Prints findings, the worst first; those of one verdict stay in order.
+pub fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
+    let width = terminal_width().unwrap_or(WIDTH);
+    let mut sorted: Vec<&Finding> = findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
+    for Finding { check, verdict, evidence, remedy, fix } in sorted {
+        let mut label = verdict.label();
+        let evidence = evidence.strip_prefix("unknown: ").unwrap_or(evidence);
+        for line in wrapped(&Printable(format!("{check}: {evidence}")).to_string(), width - VERDICT) {
+            writeln!(out, "{label:VERDICT$}{line}")?;
+            label = "";
+        }
+        // A fact without a fault has nothing to be mended.
+        let Some(remedy) = remedy.as_ref().filter(|_| *verdict > Verdict::Ok) else { continue };
+        let mut sign = if fix.is_some() { "--apply:" } else { "     do:" };
+        // A command is not broken: it is to be copied.
+        for line in remedy.split("; ") {
+            writeln!(out, "{sign:VERDICT$}{}", Printable(line))?;
+            sign = "";
+        }
+    }
+    let count =
+        |verdict: Verdict| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
+    let worse = [
+        counted(count(Verdict::Fault), "fault", "faults"),
+        counted(count(Verdict::Warning), "warning", "warnings"),
+        counted(count(Verdict::Advice), "advice", "pieces of advice"),
+        format!("{} unknown", count(Verdict::Unknown)),
+    ];
+    writeln!(out, "{}; {} in order", worse.join(", "), count(Verdict::Ok))
+}
+
+/// Prints changes that were made, `done`, or were not.
+pub fn deeds(done: &str, deeds: &[Deed], out: &mut dyn Write) -> io::Result<()> {
+    for Deed { check, command, error } in deeds {
+        match error {
+            None => writeln!(out, "{done:VERDICT$}{}", Printable(format!("{check}: {command}")))?,
+            Some(error) => {
+                writeln!(out, "{:VERDICT$}{}", "left", Printable(format!("{check}: {command}: {error}")))?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Screens of findings at 80 columns.
+
+use super::*;
+use ringdns_api::{Change, Fix, Step};
+
+fn finding(check: &str, verdict: Verdict, evidence: &str, remedy: Option<&str>) -> Finding {
+    Finding {
+        check: check.into(),
+        verdict,
+        evidence: evidence.into(),
+        remedy: remedy.map(Into::into),
+        fix: None,
+    }
+}
+
+fn found() -> Vec<Finding> {
+    let hash = |flow: &str| Change {
+        make: Step::run(&format!("ethtool -N eth1 rx-flow-hash {flow} sdfn")),
+        undo: Step::run(&format!("ethtool -N eth1 rx-flow-hash {flow} sd")),
+    };
+    let changes = vec![hash("udp4"), hash("udp6")];
+    let commands: Vec<String> = changes.iter().map(|change| change.make.to_string()).collect();
+    vec![
+        finding("kernel", Verdict::Ok, "Linux 6.1.0-13-amd64", None),
+        finding(
+            "driver",
+            Verdict::Ok,
+            "i40e: XDP in the driver, with zero-copy if the kernel is recent",
+            None,
+        ),
+        Finding {
+            fix: Some(Fix { changes, resets_link: false }),
+            ..finding(
+                "rss",
+                Verdict::Warning,
+                "the hash of udp4 and udp6 leaves ports out, so all queries of one client go to one queue",
+                Some(&commands.join("; ")),
+            )
+        },
+        finding("mtu", Verdict::Advice, "9000: frames exceed a page", Some("ip link set eth1 mtu 1500")),
+        finding(
+            "clock",
+            Verdict::Unknown,
+            "unknown: no service for the time was found; nothing here depends on it",
+            None,
+        ),
+        finding(
+            "upstream",
+            Verdict::Fault,
+            "udp://192.0.2.1:53: no answer within 2 s",
+            Some("see that it runs"),
+        ),
+    ]
+}
+
+fn shown(show: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
+    let mut text = Vec::new();
+    show(&mut text).unwrap();
+    String::from_utf8(text).unwrap()
+}
+
+#[test]
+fn findings_fit_80_columns_the_worst_first() {
+    let text = shown(|out| screen::findings(&found(), out));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doctor/testdata/findings.txt");
+    if std::env::var_os("RINGDNS_RECORD_SCREENS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(path).unwrap());
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn changes_say_what_was_left_and_why() {
+    let deed = |error: Option<&str>| Deed {
+        check: "queues".into(),
+        command: "ethtool -L eth1 combined 4".into(),
+        error: error.map(Into::into),
+    };
+    let text = shown(|out| screen::deeds("changed", &[deed(None), deed(Some("no\u{1b}"))], out));
+    assert_eq!(
+        text,
+        "changed  queues: ethtool -L eth1 combined 4\nleft     queues: ethtool -L eth1 combined 4: no\\u{1b}\n"
+    );
+}
+
+#[test]
+fn exit_codes_are_those_of_check() {
+    let code_of = |verdict| {
+        format!("{:?}", code(&[finding("a", Verdict::Ok, "", None), finding("b", verdict, "", None)]))
+    };
+    let codes =
+        [Verdict::Ok, Verdict::Unknown, Verdict::Advice, Verdict::Warning, Verdict::Fault].map(code_of);
+    let expected = [0, 0, 0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code)));
+    assert_eq!(codes, expected);
+}
+
+#[test]
+fn users_are_found_by_name() {
+    assert_eq!(user_of("root"), Some([0, 0]));
+    assert_eq!(user_of("no-such-user"), None);
+}
