@@ -35,7 +35,7 @@ use talk::Ringdnsd;
 /// Watch and control a running ringdnsd.
 ///
 /// Exit codes: 0 on success; 1 if ringdnsd refused the request, could not be reached, or has no
-/// such entry; 2 if the command line is wrong. `ringctl check` has its own.
+/// such entry; 2 if the command line is wrong. `ringctl check` and `ringctl doctor` have their own.
 #[derive(Parser)]
 #[command(name = "ringctl", version, max_term_width = 80)]
 struct Arguments {
@@ -90,11 +90,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints what is wrong with a command line, or the help that it asks for, and returns the exit code:
-/// `check` promises one of its own.
+/// `check` and `doctor` promise one of their own.
 fn wrong_command_line(error: &clap::Error) -> ExitCode {
     // The reader may be gone.
     let _ = error.print();
-    let is_check = || std::env::args_os().skip(1).any(|argument| argument == "check");
+    let is_check = || std::env::args_os().skip(1).any(|argument| argument == "check" || argument == "doctor");
     match u8::try_from(error.exit_code()).unwrap_or(1) {
         0 => ExitCode::SUCCESS,
         _ if is_check() => ExitCode::from(monitor::UNKNOWN),

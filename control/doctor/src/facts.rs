@@ -12,7 +12,6 @@ use procfs::process::{LimitValue, all_processes};
 use ringdns_api::Problem;
 use ringdns_common::cores::CorePlan;
 use ringdns_dataplane::port::udp;
-use rustix::process::{Resource, getrlimit};
 use serde::Deserialize;
 use std::{
     env, fs,
@@ -167,7 +166,7 @@ impl Facts {
             irqbalance: all.then(|| is_running("irqbalance")),
             bounding: bounding(),
             daemon,
-            memlock: Some(getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX)),
+            memlock: own().map(|process| process.memlock),
             neighbours: neighbours().ok(),
             gateways: gateways(&text(Path::new("/proc/net/route")).unwrap_or_default()),
             routes: routes.collect(),
