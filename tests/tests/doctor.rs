@@ -147,7 +147,7 @@ fn planted_faults_of_a_configuration_are_found_before_a_start() {
     let mut settings = Settings::xdp(silent);
     settings.upstreams.push("203.0.113.1:53".parse().unwrap());
     settings.tables += &format!(
-        "\nsnapshot_file = \"/dev/null/cache\"\n[redis]\nurl = \"rediss://127.0.0.1:6390\"\n\
+        "\n[lists]\noverrides_file = \"/dev/null/overrides.toml\"\n[redis]\nurl = \"rediss://127.0.0.1:6390\"\n\
          tls_cert_file = {cert:?}\ntls_key_file = {secret:?}\n"
     );
     let patient = Patient::new(lab.server(), &settings);
@@ -162,7 +162,7 @@ fn planted_faults_of_a_configuration_are_found_before_a_start() {
         ("certificate", "fault", "expired"),
         ("clock", "fault", "30 days before"),
         ("capabilities", "fault", "CAP_NET_RAW"),
-        ("config", "warning", "cache.snapshot_file: /dev/null is no folder"),
+        ("config", "warning", "lists.overrides_file: /dev/null is no folder"),
     ] {
         assert_eq!(verdict[check], expected, "{found:#}");
         assert!(evidence(&found, check).contains(said), "{check}: {found:#}");

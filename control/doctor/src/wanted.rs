@@ -6,6 +6,8 @@ use std::{net::SocketAddr, path::PathBuf};
 /// Requirements of a configuration on its host.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// Whether there is a configuration, and it was accepted.
+    pub accepted: bool,
     /// Interface for AF_XDP; `None`: kernel sockets.
     pub interface: Option<String>,
     /// Receive queues to serve; `None`: all.
@@ -54,6 +56,7 @@ impl Wanted {
         let has_certificates = |key: &str| key.ends_with(".tls_ca_file") || key.ends_with(".tls_cert_file");
         let ports = server.listen.iter().chain(&config.control.http).map(|address| address.port());
         Wanted {
+            accepted: true,
             interface: server.interface.clone(),
             queues: server.queues.clone(),
             zero_copy: server.mode == XdpMode::ZeroCopy,

@@ -25,9 +25,12 @@ pub fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
         }
         // A fact without a fault has nothing to be mended.
         let Some(remedy) = remedy.as_ref().filter(|_| *verdict > Verdict::Ok) else { continue };
-        let mut sign = if fix.is_some() { "--apply:" } else { "     do:" };
-        // A command is not broken: it is to be copied.
-        for line in remedy.split("; ") {
+        // Commands are not broken: they are to be copied.
+        let (mut sign, lines) = match fix {
+            Some(fix) => ("--apply:", fix.changes.iter().map(|change| change.make.to_string()).collect()),
+            None => ("     do:", wrapped(remedy, width - VERDICT)),
+        };
+        for line in lines {
             writeln!(out, "{sign:VERDICT$}{}", Printable(line))?;
             sign = "";
         }

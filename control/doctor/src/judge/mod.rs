@@ -18,6 +18,9 @@ use ringdns_api::{Change, Finding, Fix, Problem, Severity, Verdict};
 pub fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = system::findings(facts);
     match (&facts.wanted.interface, &facts.nic) {
+        (None, _) if !facts.wanted.accepted => {
+            findings.push(unknown("interface", "no configuration was accepted, which would name it"));
+        }
         (None, _) => findings.push(fine("interface", "none is configured: kernel sockets receive queries")),
         (Some(interface), None) => findings.push(
             new(
@@ -40,7 +43,10 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             findings.extend(nic::host_findings(found, facts));
         }
     }
-    findings.extend(process::findings(facts));
+    // Without a configuration, nothing is known to be needed.
+    if facts.wanted.accepted {
+        findings.extend(process::findings(facts));
+    }
     findings.extend(network::findings(facts));
     findings.extend(checked(facts));
     findings.extend(facts.problems.iter().flatten().map(of_problem));

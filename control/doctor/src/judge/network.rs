@@ -6,7 +6,7 @@ use ringdns_api::{Finding, Verdict};
 use std::net::IpAddr;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut findings = vec![addresses(facts)];
+    let mut findings: Vec<Finding> = facts.wanted.accepted.then(|| addresses(facts)).into_iter().collect();
     findings.extend(routes(facts));
     findings.push(neighbours(facts));
     findings.push(firewall(facts));

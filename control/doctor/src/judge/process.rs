@@ -44,8 +44,12 @@ fn capabilities(facts: &Facts) -> Finding {
     let needed = needed(facts);
     let lacking: Vec<_> =
         needed.iter().filter(|(one, _)| !set.contains(*one)).map(|(_, name)| *name).collect();
+    if needed.is_empty() {
+        return fine("capabilities", "none is needed");
+    }
     if lacking.is_empty() {
-        return fine("capabilities", format!("{whose} has the {} that are needed", needed.len()));
+        let names: Vec<_> = needed.iter().map(|(_, name)| *name).collect();
+        return fine("capabilities", format!("{whose} has {}", names.join(", ")));
     }
     let evidence = format!("{whose} lacks {}", lacking.join(", "));
     new("capabilities", Verdict::Fault, evidence).remedy(grant(&lacking))

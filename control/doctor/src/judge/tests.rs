@@ -233,7 +233,7 @@ fn host() -> Facts {
     facts.neighbours = Some(Vec::new());
     facts.dropping_chains = Some(Vec::new());
     facts.checked = Some(Vec::new());
-    facts.wanted = Wanted { least_port: Some(53), ..Wanted::default() };
+    facts.wanted = Wanted { accepted: true, least_port: Some(53), ..Wanted::default() };
     facts
 }
 
@@ -402,4 +402,14 @@ fn problems_and_checks_of_ringdnsd_are_findings() {
     assert_eq!(checked(CheckedSeverity::Error), (Verdict::Fault, "give another".to_owned()));
     assert_eq!(checked(CheckedSeverity::Warning).0, Verdict::Warning);
     assert_eq!(checked(CheckedSeverity::Unchecked).0, Verdict::Unknown);
+}
+
+#[test]
+fn without_a_configuration_nothing_is_said_of_what_it_needs() {
+    let (verdict, _) = changed("interface", |facts| facts.wanted.accepted = false);
+    assert_eq!(verdict, Verdict::Unknown);
+    let found = judge(&Facts { wanted: Wanted::default(), ..host() });
+    for check in ["capabilities", "addresses"] {
+        assert!(found.iter().all(|finding| finding.check != check), "{found:#?}");
+    }
 }
