@@ -208,7 +208,7 @@ fn a_running_ringdnsd_tells_its_findings_from_inside_its_sandbox() {
     std::os::unix::fs::symlink(ringdnsd.socket(), patient.path("control.sock")).unwrap();
     let (_, found) = patient.doctor(&[]);
     assert_eq!(verdicts(&found)["config_refused"], "warning", "{found:#}");
-    assert!(verdicts(&found).get("upstream").is_none(), "ringdnsd itself says how its upstreams do");
+    assert!(!verdicts(&found).contains_key("upstream"), "ringdnsd itself says how its upstreams do");
 }
 
 /// Returns the names and texts of an archive's files.
@@ -237,14 +237,14 @@ fn a_report_has_no_secrets_with_and_without_ringdnsd() {
     fs::write(&click, secrets[1]).unwrap();
     fs::write(&tsig, format!("key \"k\" {{ algorithm hmac-sha256; secret \"{}\"; }};\n", secrets[2]))
         .unwrap();
-    let spool = folder.path().join("spool");
+    let [spool, overrides] = ["spool", "overrides.toml"].map(|name| folder.path().join(name));
     let upstream = Upstream::answering(lab.server());
     let mut settings = Settings::sockets(upstream.address());
     settings.tables += &format!(
         "\n[redis]\nurl = \"redis://127.0.0.1:6390\"\npassword_file = {redis:?}\n\
          [query_log]\nenabled = true\nspool_dir = {spool:?}\n\
          [clickhouse]\nurl = \"http://127.0.0.1:8199\"\npassword_file = {click:?}\n\
-         [lists]\nproxy = \"http://user:{}@127.0.0.1:9\"\n\
+         [lists]\noverrides_file = {overrides:?}\nproxy = \"http://user:{}@127.0.0.1:9\"\n\
          [[client_group]]\nname = \"kids\"\nclients = [\"198.51.100.77\"]\n",
         secrets[3]
     );

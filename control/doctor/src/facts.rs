@@ -11,7 +11,8 @@ use crate::{
 use procfs::process::{LimitValue, all_processes};
 use ringdns_api::Problem;
 use ringdns_common::cores::CorePlan;
-use ringdns_dataplane::port::udp;
+use ringdns_config::UpstreamAddress;
+use ringdns_dataplane::{clock::Clock, port::udp};
 use serde::Deserialize;
 use std::{
     env, fs,
@@ -19,7 +20,6 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::Command,
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// Name of the daemon, as the kernel has it.
@@ -147,14 +147,10 @@ impl Facts {
         let plan = CorePlan::new(Some(queues as usize));
         let core = |worker| plan.of_worker(worker as usize).first().map(|core| core.id);
         let targets = wanted.upstreams.iter().flat_map(|upstream| &upstream.addresses);
-        let routes = targets.map(|address| Route {
-            to: address.ip,
-            from: upstreams::socket_address(address)
-                .and_then(|address| upstreams::connected(address)?.local_addr())
-                .map(|from| from.ip())
-                .map_err(|error| error.to_string()),
-        });
         let daemon = if all { daemon() } else { own() };
+        // A running ringdnsd says how its upstreams do. This comes first: it makes the kernel look for
+        // neighbours.
+        let asked = (all && daemon.is_none()).then(|| upstreams::ask(&wanted.upstreams));
         Facts {
             host: Host::read(),
             has_vlan_devices: wanted.interface.as_deref().is_some_and(has_vlan_devices),
@@ -169,14 +165,13 @@ impl Facts {
             memlock: own().map(|process| process.memlock),
             neighbours: neighbours().ok(),
             gateways: gateways(&text(Path::new("/proc/net/route")).unwrap_or_default()),
-            routes: routes.collect(),
+            routes: targets.map(route).collect(),
             absent: wanted.listen.iter().copied().filter(|address| !udp::is_here(*address)).collect(),
             dropping_chains: all.then(dropping_chains).flatten(),
-            now: unix(SystemTime::now()),
+            now: Clock::start().unix() as i64,
             newest: newest(files),
             is_synchronised: is_synchronised(),
-            // A running ringdnsd says how its upstreams do.
-            asked: (all && daemon.is_none()).then(|| upstreams::ask(&wanted.upstreams)),
+            asked,
             certificates: wanted
                 .certificates
                 .iter()
@@ -190,16 +185,21 @@ impl Facts {
     }
 }
 
+/// Returns the route to an address.
+fn route(address: &UpstreamAddress) -> Route {
+    let from = upstreams::socket_address(address)
+        .and_then(|address| upstreams::connected(address)?.local_addr())
+        .map(|from| from.ip())
+        .map_err(|error| error.to_string());
+    Route { to: address.ip, from }
+}
+
 /// File of the setting of transparent huge pages.
 pub const MERGED_PAGES: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// Returns the word in brackets, which is the one in force.
 fn chosen(text: &str) -> Option<String> {
     Some(text.split_once('[')?.1.split_once(']')?.0.to_owned())
-}
-
-fn unix(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Returns the newest of some files and of this program.

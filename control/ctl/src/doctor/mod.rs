@@ -86,8 +86,11 @@ impl Doctor {
         if self.apply {
             // Another number of queues has other interrupts, and another hash.
             for resets_link in [true, false] {
-                deeds.extend(self.apply(&judge(&facts), resets_link, facts.daemon.is_some())?);
-                facts = self.place.facts(ringdnsd).await;
+                let made = self.apply(&judge(&facts), resets_link, facts.daemon.is_some())?;
+                if !made.is_empty() {
+                    facts = self.place.facts(ringdnsd).await;
+                }
+                deeds.extend(made);
             }
         }
         print(&judge(&facts), &deeds, json)

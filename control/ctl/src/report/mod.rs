@@ -13,13 +13,13 @@ use redact::{Secrets, anonymous};
 use ringdns_api::{AuditRecord, ConfigView, DaemonStatus, ProblemKind};
 use ringdns_common::{files, mask::mask};
 use ringdns_config::settings;
+use ringdns_dataplane::clock::Clock;
 use ringdns_doctor::{host::Host, nic::Nic};
 use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
-    time::{SystemTime, UNIX_EPOCH},
 };
 use tar::{Builder, Header};
 use toml::Table;
@@ -57,7 +57,7 @@ impl Contents {
 impl SupportReport {
     /// Writes the archive.
     pub async fn write(&self, ringdnsd: &Ringdnsd) -> anyhow::Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = Clock::start().unix();
         let path = self.output.clone().unwrap_or_else(|| format!("ringdns-report-{now}.tar.gz").into());
         let mut contents = Contents::default();
         self.of_host(&mut contents);
