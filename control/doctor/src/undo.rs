@@ -75,7 +75,10 @@ impl UndoFile {
     pub fn apply(&mut self, finding: &Finding) -> (Vec<Change>, Result<(), UndoError>) {
         let mut made = Vec::new();
         for change in finding.fix.iter().flat_map(|fix| &fix.changes) {
-            self.applied.push(Applied { check: finding.check.clone(), change: change.clone() });
+            let applied = Applied { check: finding.check.clone(), change: change.clone() };
+            // A restart of the host has undone it.
+            self.applied.retain(|before| *before != applied);
+            self.applied.push(applied);
             let result = self.store().and_then(|()| Ok(steps::perform(&change.make)?));
             if let Err(error) = result {
                 self.applied.pop();
@@ -161,6 +164,19 @@ mod tests {
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
         assert!(!record.exists(), "nothing is in force");
         assert!(file.undo().is_empty());
+    }
+
+    #[test]
+    fn a_change_that_a_restart_has_undone_is_recorded_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let [value, record] = ["value", "undo.json"].map(|name| folder.path().join(name));
+        let mut file = UndoFile::open(&record).unwrap();
+        for _ in 0..2 {
+            fs::write(&value, "1").unwrap();
+            assert!(file.apply(&finding(vec![changes::value(&value, "1", "2")])).1.is_ok());
+        }
+        assert_eq!(file.undo().len(), 1);
+        assert_eq!(fs::read_to_string(&value).unwrap(), "1");
     }
 
     #[test]
