@@ -162,6 +162,14 @@ pub fn raised(checksum: [u8; 2], less: u64) -> [u8; 2] {
     fold_native(u64::from(u16::from_ne_bytes(checksum)) + less).to_ne_bytes()
 }
 
+/// Returns the checksum of a datagram whose other content has this sum. It is never zero, which means that
+/// there is none (RFC 768).
+#[inline(always)]
+pub fn complement(sum: u64) -> [u8; 2] {
+    let checksum = !fold_native(sum);
+    if checksum == 0 { [0xff; 2] } else { checksum.to_ne_bytes() }
+}
+
 /// Folds a sum to 16 bits in host order. A packet with a right checksum folds to 0xffff.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {

@@ -64,6 +64,27 @@ impl Frame {
     pub fn set_len(&mut self, len: usize) {
         self.len = len.min(CHUNK - usize::from(self.start)) as u16;
     }
+
+    /// Moves the packet's start forward. Returns false, and moves nothing, if the packet is shorter, or its
+    /// window would leave the chunk.
+    #[inline(always)]
+    pub fn skip(&mut self, bytes: usize) -> bool {
+        let fits =
+            bytes <= usize::from(self.len) && usize::from(self.start) + bytes <= usize::from(START_MAX);
+        if fits {
+            self.start += bytes as u16;
+            self.len -= bytes as u16;
+        }
+        fits
+    }
+
+    /// Moves the packet's start back, at most to the chunk's first byte.
+    #[inline(always)]
+    pub fn unskip(&mut self, bytes: usize) {
+        let bytes = bytes.min(usize::from(self.start)) as u16;
+        self.start -= bytes;
+        self.len += bytes;
+    }
 }
 
 /// Length of a packet within its [window](Frames::window_mut).

@@ -146,7 +146,7 @@ impl QueryPolicy {
     }
 
     /// Returns the options of a reply, and whether the query has a valid server cookie.
-    fn answer_options(&self, edns: &Edns, asker: &Asker) -> (Options<'_>, bool) {
+    pub(crate) fn answer_options(&self, edns: &Edns, asker: &Asker) -> (Options<'_>, bool) {
         let nsid = if edns.nsid { self.nsid.as_deref() } else { None };
         let (cookie, good) = match (&self.cookies, edns.cookie) {
             (Some(cookies), Sent::Cookie(cookie)) => {

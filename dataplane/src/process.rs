@@ -12,6 +12,7 @@ mod glance;
 mod mirror;
 mod passes;
 mod recorder;
+mod strip;
 
 use crate::{
     cache::{Cache, KeyedHash},
@@ -41,9 +42,10 @@ pub use census::Census;
 use closer::Closer;
 use glance::Glance;
 pub use mirror::Mirror;
-use passes::Passes;
+use passes::{Passed, Passes};
 pub use recorder::Recorder;
 use std::sync::Arc;
+use strip::Stripped;
 
 /// Outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +202,7 @@ pub struct Processor {
     epoch: u32,
     level: Level,
     glances: Box<[Glance]>,
+    stripped: Box<[Stripped]>,
     slots: Box<[Slot]>,
 }
 
@@ -225,6 +228,7 @@ impl Processor {
             epoch: 0,
             level: Level::best(),
             glances: (0..BURST).map(|_| Glance::default()).collect(),
+            stripped: (0..BURST).map(|_| Stripped::default()).collect(),
             slots: (0..BURST).map(|_| slot()).collect(),
         };
         processor.set_policy(policy);
@@ -249,15 +253,9 @@ impl Processor {
             limiter.hide_limited(frames, burst);
         }
         let mut job = Job { now, checksums, frames, burst, stats, tally: &mut tally };
-        let left = if checksums == Checksums::Trust {
-            // Trusted checksums may be partial, so each reply needs a new one over all of its
-            // bytes.
-            u64::MAX.checked_shr((BURST - len) as u32).unwrap_or(0)
-        } else {
-            self.level.run(Passes { processor: self, job: &mut job })
-        };
+        let Passed { left, proven } = self.level.run(Passes { processor: self, job: &mut job });
         if let Some(limiter) = &mut self.limiter {
-            limiter.charge_answered(job.frames, job.burst, left);
+            limiter.charge_answered(job.frames, job.burst, left | proven);
         }
         if left != 0 {
             self.look_closer(left, &mut job);

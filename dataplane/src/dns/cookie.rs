@@ -5,7 +5,7 @@
 //! client: the cookie is a keyed hash, and the time at which it was made.
 
 use siphasher::sip::SipHasher24;
-use std::{fmt, hash::Hasher, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
 /// Size of a client cookie in bytes.
 pub const CLIENT_LEN: usize = 8;
@@ -138,9 +138,7 @@ fn hash(secret: &Secret, cookie: &[u8; CLIENT_LEN], server: &[u8; SERVER_LEN], c
             32
         }
     };
-    let mut hasher = SipHasher24::new_with_key(secret);
-    hasher.write(&input[..len]);
-    hasher.finish().to_le_bytes()
+    SipHasher24::new_with_key(secret).hash(&input[..len]).to_le_bytes()
 }
 
 #[cfg(test)]

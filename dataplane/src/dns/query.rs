@@ -36,8 +36,7 @@ pub struct Edns {
 impl Edns {
     /// Reads the options, which must fill `data`. Unknown ones are ignored (RFC 6891 section
     /// 6.1.2).
-    #[cold]
-    fn note(&mut self, mut data: &[u8]) -> Option<()> {
+    pub(crate) fn read_options(&mut self, mut data: &[u8]) -> Option<()> {
         while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
             let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
             match u16::from_be_bytes([*k1, *k0]) {
@@ -208,7 +207,7 @@ impl Query {
             ..Edns::default()
         };
         let noted = record.rdata == record.end
-            || message.get(record.rdata..record.end).and_then(|options| edns.note(options)).is_some();
+            || message.get(record.rdata..record.end).and_then(|options| edns.read_options(options)).is_some();
         self.edns = Some(edns);
         (noted && message.get(at) == Some(&0)).then_some(record.end)
     }

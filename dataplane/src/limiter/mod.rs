@@ -31,7 +31,7 @@ use crate::{
     group::{GROUPS, Group},
     packet::{
         header::EtherType,
-        plain::{Window, bytes},
+        plain::{self, Window, bytes},
     },
     port::BURST,
     prefix::Prefix,
@@ -191,12 +191,13 @@ impl Client {
         }
     }
 
-    /// Returns the client of an untagged packet, whose address is at `v4` or at `v6`.
+    /// Returns the client of a packet, whose address is at `v4` or at `v6` behind the VLAN tags.
     #[inline(always)]
     fn at(window: &Window, v4: usize, v6: usize) -> Option<Self> {
-        match EtherType(*bytes(window, 12)) {
-            EtherType::IPV4 => Some(Self::v4(*bytes(window, v4))),
-            EtherType::IPV6 => Some(Self::v6(*bytes(window, v6))),
+        let tags = plain::tags_len(window);
+        match EtherType(*bytes(window, 12 + tags)) {
+            EtherType::IPV4 => Some(Self::v4(*bytes(window, v4 + tags))),
+            EtherType::IPV6 => Some(Self::v6(*bytes(window, v6 + tags))),
             _ => None,
         }
     }
@@ -471,7 +472,7 @@ impl Limiter {
 /// Returns the price of a reply to a plain packet.
 #[inline(always)]
 fn price_of(window: &Window, len: usize, client: &Client) -> Ticks {
-    let flags = window[RCODE[usize::from(client.v6)]];
+    let flags = window[plain::tags_len(window) + RCODE[usize::from(client.v6)]];
     price(len, flags & header::RCODE as u8).into()
 }
 

@@ -1,7 +1,10 @@
 //! Headers as on the wire. Multi-byte fields are [`U16`]s in network order: a type, never a bare
 //! `u16`.
 
-use super::HOP_LIMIT;
+use super::{
+    HOP_LIMIT,
+    plain::{Window, bytes},
+};
 use crate::checksum;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use zerocopy::{
@@ -37,6 +40,12 @@ impl EtherType {
     pub const VLAN: Self = EtherType([0x81, 0x00]);
     /// An 802.1ad service tag (QinQ).
     pub const QINQ: Self = EtherType([0x88, 0xa8]);
+
+    /// Returns the type of an Ethernet frame, or of its outer tag.
+    #[inline(always)]
+    pub fn of(window: &Window) -> Self {
+        EtherType(*bytes(window, 12))
+    }
 }
 
 /// IPv4 header without options (RFC 791).
@@ -232,9 +241,7 @@ impl Udp {
     /// Sets the checksum from the sum of everything else.
     #[inline(always)]
     fn set_checksum(&mut self, sum: u64) {
-        let checksum = !checksum::fold_native(sum);
-        // RFC 768: a checksum that comes out as zero is sent as all ones.
-        self.checksum = U16::from_bytes(if checksum == 0 { 0xffff } else { checksum }.to_ne_bytes());
+        self.checksum = U16::from_bytes(checksum::complement(sum));
     }
 }
 

@@ -68,10 +68,11 @@ impl Envelope {
     const VERIFIED: u16 = 0x200;
     const PARTIAL: u16 = 0x400;
 
-    /// Returns the envelope of a frame without VLAN tags, which was checked at a glance.
+    /// Returns the envelope of a frame that was answered at a glance.
     #[inline(always)]
-    pub fn untagged(v6: bool) -> Self {
-        if v6 { Envelope(62 | Self::V6) } else { Envelope(42) }
+    pub fn of_glance(window: &plain::Window, v6: bool) -> Self {
+        let tags = plain::tags_len(window) as u16;
+        if v6 { Envelope(62 + tags | Self::V6) } else { Envelope(42 + tags) }
     }
 
     /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the

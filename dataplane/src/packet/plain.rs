@@ -15,7 +15,7 @@ use crate::{
     simd::{self, BLOCK, Block, Half, Simd},
 };
 use std::net::IpAddr;
-use zerocopy::transmute;
+use zerocopy::{big_endian::U16, transmute};
 
 /// First bytes of a packet in its chunk.
 pub type Window = [u8; WINDOW];
@@ -24,6 +24,8 @@ pub type Window = [u8; WINDOW];
 pub trait Plain {
     /// Offset of the DNS message.
     const MESSAGE: usize;
+    /// Whether a datagram may come without a checksum.
+    const MAY_LACK_SUM: bool;
 
     /// Returns the size of the largest reply.
     fn largest(replies: &LargestReplies) -> u16;
@@ -34,6 +36,15 @@ pub trait Plain {
 
     /// Returns the client's address.
     fn client(window: &Window) -> IpAddr;
+
+    /// Returns the length of link header and packet, as the network header announces it.
+    fn packet_len(window: &Window) -> usize;
+
+    /// Returns the sum of the pseudo-header of a datagram of `udp_len` bytes.
+    fn pseudo(window: &Window, udp_len: usize) -> u64;
+
+    /// Lowers the lengths in the headers. The checksum of the network header stays as right as it was.
+    fn shorten(window: &mut Window, bytes: u16);
 
     /// Whether the headers of the packet of `len` bytes announce a message of `message_len` bytes,
     /// at most 200.
@@ -58,6 +69,7 @@ pub struct V6;
 
 impl Plain for V4 {
     const MESSAGE: usize = 14 + 20 + 8;
+    const MAY_LACK_SUM: bool = true;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -79,6 +91,25 @@ impl Plain for V4 {
     #[inline(always)]
     fn client(window: &Window) -> IpAddr {
         IpAddr::from(*bytes::<4>(window, 26))
+    }
+
+    #[inline(always)]
+    fn packet_len(window: &Window) -> usize {
+        14 + usize::from(u16::from_be_bytes(*bytes(window, 16)))
+    }
+
+    #[inline(always)]
+    fn pseudo(window: &Window, udp_len: usize) -> u64 {
+        let addresses = u64::from_ne_bytes(*bytes(window, 26));
+        checksum::chain(addresses, [header::pseudo(U16::new(udp_len as u16))])
+    }
+
+    #[inline(always)]
+    fn shorten(window: &mut Window, bytes: u16) {
+        lower(window, 16, bytes);
+        lower(window, 38, bytes);
+        let sum = *self::bytes(window, 24);
+        *bytes_mut(window, 24) = checksum::raised(sum, checksum::word(bytes));
     }
 
     #[inline(always)]
@@ -130,6 +161,7 @@ impl Plain for V4 {
 
 impl Plain for V6 {
     const MESSAGE: usize = 14 + 40 + 8;
+    const MAY_LACK_SUM: bool = false;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -148,6 +180,23 @@ impl Plain for V6 {
     #[inline(always)]
     fn client(window: &Window) -> IpAddr {
         IpAddr::from(*bytes::<16>(window, 22))
+    }
+
+    #[inline(always)]
+    fn packet_len(window: &Window) -> usize {
+        54 + usize::from(u16::from_be_bytes(*bytes(window, 18)))
+    }
+
+    #[inline(always)]
+    fn pseudo(window: &Window, udp_len: usize) -> u64 {
+        let [a, b, c, d]: [u64; 4] = transmute!(*bytes::<32>(window, 22));
+        checksum::chain(a, [b, c, d, header::pseudo(U16::new(udp_len as u16))])
+    }
+
+    #[inline(always)]
+    fn shorten(window: &mut Window, bytes: u16) {
+        lower(window, 18, bytes);
+        lower(window, 58, bytes);
     }
 
     #[inline(always)]
@@ -193,6 +242,26 @@ impl Plain for V6 {
 #[inline(always)]
 fn pseudo(message_len: usize) -> u32 {
     checksum::number((usize::from(header::UDP) + 8 + message_len) as u64, 0) as u32
+}
+
+/// Returns the number of bytes of VLAN tags in a frame: none, or those of one or two tags (802.1Q, 802.1ad).
+#[inline(always)]
+pub fn tags_len(window: &Window) -> usize {
+    let is_tag = |at| matches!(EtherType(*bytes(window, at)), EtherType::VLAN | EtherType::QINQ);
+    if !is_tag(12) {
+        0
+    } else if !is_tag(16) {
+        4
+    } else {
+        8
+    }
+}
+
+/// Lowers the 16-bit field at `at`.
+#[inline(always)]
+fn lower(window: &mut Window, at: usize, less: u16) {
+    let old = u16::from_be_bytes(*bytes(window, at));
+    *bytes_mut(window, at) = old.wrapping_sub(less).to_be_bytes();
 }
 
 /// Returns a number below 256 as a 16-bit field in network order.

@@ -75,7 +75,7 @@ pub(crate) fn received(frame: &[u8]) -> Vec<u8> {
 }
 
 /// Returns the offset of a frame's UDP checksum.
-fn checksum_at(link: Link, v6: bool) -> usize {
+pub(crate) fn checksum_at(link: Link, v6: bool) -> usize {
     let tags = match link {
         Link::Plain => 0,
         Link::Vlan => 4,

@@ -38,7 +38,7 @@ impl Census {
         match fates.slot(nth) {
             None => {
                 let Some(glanced) = fates.glanced(nth) else { return };
-                let message = if glanced.v6 { 62 } else { 42 };
+                let message = plain::tags_len(window) + if glanced.v6 { 62 } else { 42 };
                 let rcode = window[message + 3] & header::RCODE as u8;
                 stats.add_answers(glanced.qtype(), rcode.into(), n);
             }
@@ -58,9 +58,5 @@ impl Census {
 /// Whether a frame has an IPv6 packet, also behind a VLAN tag.
 #[inline(always)]
 fn is_v6(window: &[u8; WINDOW]) -> bool {
-    let at = |offset| EtherType(*plain::bytes(window, offset));
-    let is_tag = |kind| kind == EtherType::VLAN || kind == EtherType::QINQ;
-    let (outer, inner) = (at(12), at(16));
-    let kind = if is_tag(outer) { if is_tag(inner) { at(20) } else { inner } } else { outer };
-    kind == EtherType::IPV6
+    EtherType(*plain::bytes(window, 12 + plain::tags_len(window))) == EtherType::IPV6
 }

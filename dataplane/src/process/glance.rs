@@ -69,10 +69,22 @@ pub enum Seen {
     LongV4,
     /// A question of two blocks over IPv6.
     LongV6,
+    /// Anything else, in a packet that may be [made plain](super::strip).
+    Strippable,
+    /// A question in a packet that was made plain.
+    Stripped,
     /// A question over IPv4 that a list has answered.
     ListedV4,
     /// A question over IPv6 that a list has answered.
     ListedV6,
+}
+
+impl Seen {
+    /// Whether the question came over IPv6.
+    #[inline(always)]
+    pub fn is_v6(self) -> bool {
+        matches!(self, Seen::V6 | Seen::LongV6 | Seen::ListedV6)
+    }
 }
 
 /// Longest name whose question a glance can see: the question is one byte less than two blocks.
@@ -182,7 +194,7 @@ impl Glance {
     #[inline(always)]
     pub fn glanced(&self) -> Option<Glanced<'_>> {
         let (v6, list) = match self.seen {
-            Seen::Nothing => return None,
+            Seen::Nothing | Seen::Strippable | Seen::Stripped => return None,
             Seen::V4 | Seen::LongV4 => (false, None),
             Seen::V6 | Seen::LongV6 => (true, None),
             Seen::ListedV4 => (false, Some(self.list)),
@@ -197,7 +209,7 @@ impl Glance {
         self.seen = match self.seen {
             Seen::V4 | Seen::LongV4 | Seen::ListedV4 => Seen::ListedV4,
             Seen::V6 | Seen::LongV6 | Seen::ListedV6 => Seen::ListedV6,
-            Seen::Nothing => Seen::Nothing,
+            Seen::Nothing | Seen::Strippable | Seen::Stripped => Seen::Nothing,
         };
     }
 
@@ -215,6 +227,14 @@ impl Glance {
     /// Whether the client asked for AD, by AD or DO (RFC 6840 section 5.8).
     pub fn wants_ad<P: Plain>(&self, window: &Window) -> bool {
         window[P::MESSAGE + 3] & header::AD as u8 != 0 || self.filed.flags().0 & Flags::DO != 0
+    }
+
+    /// Keeps this many bytes of the reply for options. Returns false if there are not as many.
+    #[inline(always)]
+    pub fn reserve(&mut self, options_len: usize) -> bool {
+        let left = usize::from(self.room).checked_sub(options_len);
+        self.room = left.unwrap_or(0) as u16;
+        left.is_some()
     }
 
     /// Whether the client accepts a reply with this many bytes of records.
@@ -241,12 +261,12 @@ impl Glance {
         *bytes_mut(window, P::MESSAGE + records) = *record;
         let at = records + SIMPLE_TTL;
         let lowered = age_ttl(bytes_mut(window, P::MESSAGE + at), at, fresh.age(now));
-        let opt = (opt, Errors::default());
+        let opt = (opt, Errors::default(), None);
         self.finish::<S, P>(simd, window, fresh, records + wire_len, lowered, opt)
     }
 
-    /// Turns the packet into its reply from any entry, which must fit, with the errors that go with it
-    /// if the query has an OPT record. Returns the packet's new length.
+    /// Turns the packet into its reply from any entry, which must fit, with the errors and options that go
+    /// with it if the query has an OPT record. Returns the packet's new length.
     #[inline(always)]
     pub fn reply<S: Simd, P: Plain>(
         &self,
@@ -254,7 +274,7 @@ impl Glance {
         window: &mut Window,
         fresh: Fresh<'_>,
         now: Secs,
-        opt: (Opt, Errors<'_>),
+        opt: (Opt, Errors<'_>, Option<&Options<'_>>),
     ) -> usize {
         let (records, wire) = (LEN + self.question_len(), fresh.wire());
         window[P::MESSAGE + records..][..wire.len()].copy_from_slice(wire);
@@ -279,7 +299,7 @@ impl Glance {
         fresh: Fresh<'_>,
         mut message_len: usize,
         lowered: u64,
-        (opt, errors): (Opt, Errors<'_>),
+        (opt, errors, options): (Opt, Errors<'_>, Option<&Options<'_>>),
     ) -> usize {
         let flags = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
         let mut raise = lowered + u64::from(fresh.balance()) + u64::from(flags & !ECHOED);
@@ -290,13 +310,15 @@ impl Glance {
             ours.write(window, P::MESSAGE + message_len);
             raise += u64::from(self.opt + (NAUGHT - ours.sum(message_len)));
             additional = (u16::from_be(additional) + 1).to_be();
-            if !errors.is_empty() {
+            if !errors.is_empty() || options.is_some() {
+                let options = options.copied().unwrap_or_default();
                 let place = &mut window[P::MESSAGE + message_len..];
-                let sum = reply::write_options(place, message_len, errors, &Options::default());
+                let sum = reply::write_options(place, message_len, errors, &options);
+                let len = errors.len() + options.len();
                 // The length is in the UDP header, and in its pseudo-header.
-                let lengths = 2 * u64::from((errors.len() as u16).to_be());
+                let lengths = 2 * u64::from((len as u16).to_be());
                 raise += u64::from(!checksum::fold_native(checksum::add(sum, lengths)));
-                message_len += errors.len();
+                message_len += len;
             }
             message_len += OPT_LEN;
         }

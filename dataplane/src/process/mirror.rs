@@ -7,7 +7,7 @@ use crate::{
     frame::{Frame, Frames},
     log::{AnswerSource, Outcome, Picks, Protocol, Tier},
     mirror::{Direction, Directions, Fate, MirrorConfig, MirrorLine, PacketRecord, Page},
-    packet::Envelope,
+    packet::{Envelope, plain::Window},
     port::BURST,
     process::Verdict,
     stats::DropReason,
@@ -91,7 +91,7 @@ impl Mirror {
             let packet = frames.packet(frame);
             let (envelope, fate) = match fates.slot(nth) {
                 Some(slot) => of_slot(slot),
-                None => of_glance(packet, fates, nth),
+                None => of_glance(frames.window(frame), fates, nth),
             };
             let query = self.queries[nth % BURST].take();
             if let Some(record) = query.and_then(|query| self.page.as_mut()?.record(query)) {
@@ -219,10 +219,10 @@ fn of_slot(slot: &Slot) -> (Envelope, Fate) {
 }
 
 /// Returns envelope and fate of a frame that was answered at a glance.
-fn of_glance(packet: &[u8], fates: &Fates<'_>, nth: usize) -> (Envelope, Fate) {
+fn of_glance(window: &Window, fates: &Fates<'_>, nth: usize) -> (Envelope, Fate) {
     let (v6, list) = fates.glanced(nth).map_or((false, None), |glanced| (glanced.v6, glanced.list));
-    let envelope = Envelope::untagged(v6);
-    let rcode = packet.get(envelope.message() + 3).map_or(0, |flags| flags & header::RCODE as u8);
+    let envelope = Envelope::of_glance(window, v6);
+    let rcode = window[envelope.message() + 3] & header::RCODE as u8;
     let outcome = if list.is_some() { Outcome::Blocked } else { hit(rcode) };
     (envelope, Fate::Answered(outcome, AnswerSource::of(Tier::Core).by(list)))
 }

@@ -88,13 +88,14 @@ impl Recorder {
         }
     }
 
-    /// Notes a reply from a fresh entry, whose query was plain.
+    /// Notes a reply to a query that was answered at a glance.
     #[inline(always)]
     fn note_glanced(&mut self, at: Nanos, window: &[u8; WINDOW], glanced: &Glanced<'_>) {
+        let tags = plain::tags_len(window);
         let (client, message) = if glanced.v6 {
-            (*plain::bytes(window, 38), 62)
+            (*plain::bytes(window, 38 + tags), 62 + tags)
         } else {
-            (mapped(*plain::bytes(window, 30)), 42)
+            (mapped(*plain::bytes(window, 30 + tags)), 42 + tags)
         };
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));

@@ -26,6 +26,7 @@ mod limits;
 mod notify;
 mod policy;
 mod random;
+mod strip;
 
 struct Fixture {
     processor: Processor,

@@ -77,3 +77,27 @@ fn of_larger_bursts_shares_are_right() {
         assert!(count.abs_diff(*truth) as f64 <= bound, "{count} for {truth}");
     }
 }
+
+/// Answers at a glance are counted behind VLAN tags, too.
+#[test]
+fn tags_hide_neither_version_nor_response_code() {
+    for (link, v6) in packet::tests::every_kind() {
+        let mut f = Fixture::new();
+        let query = testing::query("gone.example.", RecordType::A);
+        let (key, hash) = (testing::parsed(&query).key, f.processor.hash());
+        let answer = testing::answer(&testing::nxdomain(&query, 300, 300), 0);
+        f.processor.cache().insert(&key, hash.of(&key), &answer, 0);
+        let packet = packet::tests::frame(link, v6, &testing::wire(&query));
+        let mut frame = f.frames.alloc().unwrap();
+        f.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(&packet);
+        frame.set_len(packet.len());
+        let (mut burst, counts) = ([frame], CensusStats::default());
+        let (fates, _) = f.processor.run(1, Checksums::Verify, &mut f.frames, &mut burst, &f.stats);
+        assert!(fates.slot(0).is_none(), "{link:?}, IPv6: {v6}: answered at a closer look");
+        Census::new(7).count(&f.frames, &burst, &fates, &counts);
+        let (totals, context) = (counts.totals(), format!("{link:?}, IPv6: {v6}"));
+        assert_eq!(totals.versions, [u64::from(!v6), u64::from(v6)], "{context}");
+        assert_eq!((totals.types[0], totals.rcodes[usize::from(rcode::NXDOMAIN)]), (1, 1), "{context}");
+        burst.into_iter().for_each(|frame| f.frames.release(frame));
+    }
+}

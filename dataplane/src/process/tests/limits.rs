@@ -89,6 +89,24 @@ fn a_flood_of_hits_is_limited_and_others_are_not() {
     }
 }
 
+/// VLAN tags hide no client, and no client of another network behind them pays.
+#[test]
+fn a_flood_behind_tags_is_limited() {
+    for (link, v6) in packet::tests::every_kind() {
+        let mut f = Fixture::new();
+        f.know("known.example.", 300, 0);
+        limit(&mut f, 0, false);
+        let message = testing::wire(&testing::query("known.example.", RecordType::A));
+        let packet = packet::tests::frame(link, v6, &message);
+        let (verdicts, _) = flood(&mut f, &packet, 4_000);
+        let hits = replies(&verdicts);
+        assert!((300..600).contains(&hits), "{link:?}, IPv6: {v6}: {hits} hits");
+        let other = if v6 { [0xfc; 16].into() } else { [10, 0, 9, 1].into() };
+        let (verdicts, _) = flood(&mut f, &packet::tests::frame_from(other, link, &message), 100);
+        assert_eq!(replies(&verdicts), 100, "{link:?}, IPv6: {v6}: another client");
+    }
+}
+
 /// Queries that need a closer look are charged one by one, by their price.
 #[test]
 fn misses_cost_more_and_are_counted_exactly() {
