@@ -1,4 +1,4 @@
-//! Gate: counts the instructions of every [`Case`] under valgrind and compares them with the
+//! Gate: counts the instructions of every [`Piece`] under valgrind and compares them with the
 //! committed baseline.
 //!
 //! Counts depend on the compiler, so the baseline names it. With another compiler, counts are
@@ -7,18 +7,19 @@
 
 use crate::{
     built::{self, COMPILER},
-    instructions::{COUNTED, Case},
+    instructions::{COUNTED, Piece},
     output,
 };
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
 };
 
 /// Counts the instructions of the data plane, and fails if they rose.
@@ -30,9 +31,9 @@ pub struct Args {
     /// Write the counts as the new baseline.
     #[arg(long)]
     pub update: bool,
-    /// Only this case; may be given several times.
-    #[arg(long = "case", value_enum, conflicts_with = "update")]
-    pub cases: Vec<Case>,
+    /// Only this case or shape; may be given several times.
+    #[arg(long = "case", conflicts_with = "update")]
+    pub cases: Vec<Piece>,
     /// Also write the counts as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -89,7 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.any_build {
         built::ensure_shipped()?;
     }
-    let cases = if args.cases.is_empty() { Case::value_variants() } else { &args.cases };
+    let pieces = if args.cases.is_empty() { Piece::all().collect() } else { args.cases.clone() };
     let baseline = if args.update { None } else { Some(read(&args.baseline)?) };
     let comparable = baseline.filter(|baseline| {
         let same = baseline.compiler == COMPILER && built::is_shipped();
@@ -104,17 +105,17 @@ pub fn run(args: &Args) -> Result<()> {
     });
 
     println!(
-        "{:<14} {:>12} {:>10} {:>8} {:>8} {:>11}",
+        "{:<24} {:>12} {:>10} {:>8} {:>8} {:>11}",
         "case", "instructions", "baseline", "change", "goal", "allocations"
     );
     let mut rows = Vec::new();
-    for case in cases {
-        let name = case.name();
-        let (instructions, allocations) = count(*case)?;
+    for (piece, counts) in pieces.iter().zip(count_all(&pieces)) {
+        let name = piece.name();
+        let (instructions, allocations) = counts?;
         let baseline = comparable.as_ref().and_then(|baseline| baseline.instructions.get(&name).copied());
-        let row = Row { case: name, instructions, baseline, goal: case.goal(), allocations };
+        let row = Row { case: name, instructions, baseline, goal: piece.goal(), allocations };
         println!(
-            "{:<14} {instructions:>12.1} {:>10} {:>8} {:>8} {allocations:>11}",
+            "{:<24} {instructions:>12.1} {:>10} {:>8} {:>8} {allocations:>11}",
             row.case,
             baseline.map_or("-".into(), |before| format!("{before:.1}")),
             row.change().map_or("-".into(), |change| format!("{change:+.1} %")),
@@ -149,18 +150,38 @@ fn read(path: &Path) -> Result<Baseline> {
         .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
 }
 
+/// Counts all pieces, as many at once as there are cores: a count is not a time.
+fn count_all(pieces: &[Piece]) -> Vec<Result<(f64, f64)>> {
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let numbers = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let taken = numbers.map_while(|nth| pieces.get(nth).map(|piece| (nth, count(*piece))));
+        taken.collect::<Vec<_>>()
+    };
+    let mut counts: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    counts.sort_by_key(|(nth, _)| *nth);
+    counts.into_iter().map(|(_, counts)| counts).collect()
+}
+
 /// Runs one case under valgrind and returns its instructions and its allocations an operation.
-fn count(case: Case) -> Result<(f64, f64)> {
+fn count(piece: Piece) -> Result<(f64, f64)> {
     let own = std::env::current_exe().context("cannot find this program's own file")?;
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(format!("--toggle-collect={COUNTED}"))
         .arg(own)
-        .args(["instructions", &case.name()])
+        .args(["instructions", &piece.name()])
         .output()
         .context("cannot run valgrind: install it (deploy/setup.sh test)")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed under valgrind:\n{said}", case.name());
+    ensure!(output.status.success(), "{} failed under valgrind:\n{said}", piece.name());
     let printed = String::from_utf8_lossy(&output.stdout);
     let operations =
         number_after(&printed, "operations").context("the case did not print its number of operations")?;
@@ -191,7 +212,7 @@ mod tests {
     }
 
     fn row(instructions: f64, allocations: f64) -> Row {
-        let case = Case::Hit.name();
+        let case = "hit".to_owned();
         Row { case, instructions, baseline: Some(100.0), goal: None, allocations }
     }
 
@@ -207,9 +228,9 @@ mod tests {
     #[test]
     fn the_committed_baseline_has_no_case_that_is_gone() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
-        let cases: Vec<_> = Case::value_variants().iter().map(|case| case.name()).collect();
+        let pieces: Vec<_> = Piece::all().map(Piece::name).collect();
         let gone: Vec<_> =
-            read(&path).unwrap().instructions.into_keys().filter(|name| !cases.contains(name)).collect();
+            read(&path).unwrap().instructions.into_keys().filter(|name| !pieces.contains(name)).collect();
         assert!(gone.is_empty(), "{gone:?}");
     }
 }

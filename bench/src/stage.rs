@@ -25,7 +25,7 @@ use ringdns_dataplane::{
     policy::QueryPolicy,
     port::{BURST, Burst},
     prefix::Prefix,
-    process::{AnswerConfig, Processor, Recorder, TurnTally, Verdict},
+    process::{AnswerConfig, Fates, Processor, Recorder, TurnTally, Verdict},
     stats::WorkerStats,
 };
 use std::sync::Arc;
@@ -213,7 +213,13 @@ impl Stage {
     /// Processes the burst. This is the measured work.
     #[inline]
     pub fn run(&mut self, now: Secs) -> TurnTally {
-        self.processor.run(now, Checksums::Verify, &mut self.frames, &mut self.burst, &self.stats).1
+        self.run_as(now, Checksums::Verify).1
+    }
+
+    /// Processes the burst, whose checksums are verified as `checksums` says. Returns all outcomes.
+    #[inline]
+    pub fn run_as(&mut self, now: Secs, checksums: Checksums) -> (Fates<'_>, TurnTally) {
+        self.processor.run(now, checksums, &mut self.frames, &mut self.burst, &self.stats)
     }
 
     /// Processes the burst and logs the answers, as a worker does.

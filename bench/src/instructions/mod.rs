@@ -6,8 +6,10 @@
 //! [`Meter`], which decides what is measured.
 
 mod cache;
+mod form;
 mod limits;
 mod packet;
+mod shapes;
 mod turns;
 
 use crate::{
@@ -23,7 +25,11 @@ use ringdns_dataplane::{
     cache::{Cache, KeyedHash},
     clock::{Nanos, Secs},
 };
-use std::time::{Duration, Instant};
+use shapes::{SHAPES, Shape};
+use std::{
+    str::FromStr,
+    time::{Duration, Instant},
+};
 
 /// Names in the cache: few, so that valgrind finishes soon. The place of entries in memory makes no
 /// difference to a count.
@@ -121,6 +127,59 @@ impl Case {
     }
 }
 
+/// Work whose instructions are counted: a case, or a burst of packets of one shape.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece {
+    /// A case.
+    Case(Case),
+    /// A shape of packets.
+    Shape(&'static Shape),
+}
+
+impl Piece {
+    /// Returns all pieces.
+    pub fn all() -> impl Iterator<Item = Piece> {
+        let cases = Case::value_variants().iter().map(|case| Piece::Case(*case));
+        cases.chain(SHAPES.iter().map(Piece::Shape))
+    }
+
+    /// Returns the name on the command line.
+    pub fn name(self) -> String {
+        match self {
+            Piece::Case(case) => case.name(),
+            Piece::Shape(shape) => format!("shape-{}", shape.name),
+        }
+    }
+
+    /// Returns the goal of the design, in instructions an operation.
+    pub fn goal(self) -> Option<f64> {
+        match self {
+            Piece::Case(case) => case.goal(),
+            Piece::Shape(shape) => Some(shape.goal),
+        }
+    }
+
+    /// Does the work, and returns the number of operations that the meter measured.
+    pub fn run(self, meter: &mut dyn Meter) -> Result<u64> {
+        match self {
+            Piece::Case(case) => run(case, meter),
+            Piece::Shape(shape) => shapes::run(shape, meter),
+        }
+    }
+}
+
+impl FromStr for Piece {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let found = Piece::all().find(|piece| piece.name() == name);
+        found.with_context(|| {
+            let names: Vec<_> = Piece::all().map(Piece::name).collect();
+            format!("there is no {name}; there are {}", names.join(", "))
+        })
+    }
+}
+
 /// Measures the work that a case passes to it, and nothing else of the case.
 pub trait Meter {
     /// Runs the work and measures it.
@@ -164,8 +223,8 @@ fn counted(work: &mut dyn FnMut()) {
 /// Pattern by which valgrind finds `counted`.
 pub const COUNTED: &str = "*instructions::counted*";
 
-/// Does the work of a case, and returns the number of operations that the meter measured.
-pub fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
+/// Does the work of a case. Returns the number of operations that the meter measured.
+fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
     match case {
         Case::Open => packet::open(meter),
         Case::Parse => packet::parse(meter),
@@ -243,15 +302,14 @@ impl Material {
 /// Arguments of `ringbench instructions`, which runs the work of one case under valgrind.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Piece of work.
-    #[arg(value_enum)]
-    pub case: Case,
+    /// Piece of work: a case, or a shape of packets.
+    pub piece: Piece,
 }
 
 /// `ringbench instructions`.
 pub fn main(args: &Args) -> Result<()> {
     let mut meter = Counting::default();
-    let operations = run(args.case, &mut meter).with_context(|| format!("{:?}", args.case))?;
+    let operations = args.piece.run(&mut meter).with_context(|| args.piece.name())?;
     println!("operations {operations} allocations {}", meter.allocations);
     Ok(())
 }
@@ -262,10 +320,10 @@ mod tests {
 
     #[test]
     fn every_case_does_its_work_and_allocates_nothing() {
-        for case in Case::value_variants() {
+        for piece in Piece::all() {
             let mut meter = Counting::default();
-            assert!(run(*case, &mut meter).unwrap() > 0, "{case:?}");
-            assert_eq!(meter.allocations, 0, "{case:?}");
+            assert!(piece.run(&mut meter).unwrap() > 0, "{piece:?}");
+            assert_eq!(meter.allocations, 0, "{piece:?}");
         }
     }
 
