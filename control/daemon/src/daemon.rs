@@ -473,6 +473,7 @@ impl Plane {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
             tap: self.tap,
+            captures: Default::default(),
             sweeper,
             snapshot,
             ready: AtomicBool::new(false),
