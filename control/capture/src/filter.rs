@@ -1,31 +1,36 @@
 //! Filter of packets, and the comment of those that pass.
 
+use ringdns_common::{filter::ExchangeFilter, message};
 use ringdns_dataplane::{
     log::Protocol,
     mirror::{Direction, Directions, Fate, Mirrored},
-    prefix::Prefix,
 };
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// Offset of the question in a DNS message (RFC 1035 section 4.1.1).
-const QUESTION: usize = 12;
-/// Longest label in bytes (RFC 1035 section 2.3.4).
-const LABEL_MAX: u8 = 63;
 /// Position of the type in an Ethernet header.
 const ETHER_TYPE: usize = 12;
 
 /// Filter of packets.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Clients whose packets pass; `None`: all.
-    pub client: Option<Prefix>,
-    /// Name, in wire format and lowercased, at or below which questions are; `None`: any.
-    pub suffix: Option<Vec<u8>>,
+    /// Filter of the exchanges that the packets belong to.
+    pub exchanges: ExchangeFilter,
     /// Whether only queries that were dropped pass.
     pub dropped: bool,
+}
+
+/// Judgement of a packet by a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Judgement {
+    /// It passes.
+    Pass,
+    /// It does not, nor does its query if that waits.
+    Fail,
+    /// It is a query that passes if its reply does.
+    AsReply,
 }
 
 impl Filter {
@@ -34,24 +39,43 @@ impl Filter {
         Directions { queries: true, replies: !self.dropped }
     }
 
-    /// Whether a packet passes.
-    pub fn takes(&self, mirrored: &Mirrored<'_>) -> bool {
-        let of_client = |prefix: &Prefix| {
+    /// Judges a packet.
+    pub(crate) fn judge(&self, mirrored: &Mirrored<'_>) -> Judgement {
+        let Filter { exchanges, dropped } = self;
+        if *dropped && !matches!(mirrored.fate, Fate::Dropped(_)) || !self.takes_asked(mirrored) {
+            return Judgement::Fail;
+        }
+        match (exchanges.needs_answer(), mirrored.direction, mirrored.fate) {
+            (false, ..) => Judgement::Pass,
+            (true, Direction::Query, Fate::Dropped(_)) => Judgement::Fail,
+            (true, Direction::Query, _) => Judgement::AsReply,
+            (true, Direction::Reply, Fate::Answered(outcome, _)) => {
+                let rcode = message_of(mirrored).and_then(message::response_code);
+                if exchanges.takes_answer(outcome, rcode) { Judgement::Pass } else { Judgement::Fail }
+            }
+            (true, Direction::Reply, _) => Judgement::Fail,
+        }
+    }
+
+    /// Whether client and question of a packet pass.
+    fn takes_asked(&self, mirrored: &Mirrored<'_>) -> bool {
+        let Filter { exchanges, .. } = self;
+        let client = || {
             let (source, destination) = addresses(mirrored.packet)?;
-            let client = match mirrored.direction {
+            Some(match mirrored.direction {
                 Direction::Query => source,
                 Direction::Reply => destination,
-            };
-            Some(prefix.contains(client.to_canonical()))
+            })
         };
-        let below = |suffix: &Vec<u8>| {
-            let (.., message) = mirrored.envelope.datagram(mirrored.packet)?;
-            Some(asks_below(message, suffix))
-        };
-        (!self.dropped || matches!(mirrored.fate, Fate::Dropped(_)))
-            && self.client.as_ref().is_none_or(|prefix| of_client(prefix) == Some(true))
-            && self.suffix.as_ref().is_none_or(|suffix| below(suffix) == Some(true))
+        (exchanges.client.is_none() || exchanges.takes_client(client()))
+            && (exchanges.suffix.is_none() && exchanges.qtype.is_none()
+                || exchanges.takes_question(message_of(mirrored).and_then(message::question)))
     }
+}
+
+/// Returns the message of a packet, if it has one.
+fn message_of<'a>(mirrored: &Mirrored<'a>) -> Option<&'a [u8]> {
+    mirrored.envelope.datagram(mirrored.packet).map(|(.., message)| message)
 }
 
 /// Returns source and destination of a packet, which need not be well-formed: it may have been dropped
@@ -79,21 +103,6 @@ fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
                 return Some((address(8)?, address(24)?));
             }
             _ => return None,
-        }
-    }
-}
-
-/// Whether a message asks for a name at or below `suffix`, which ends in the root's label.
-fn asks_below(message: &[u8], suffix: &[u8]) -> bool {
-    let mut rest = message.get(QUESTION..).unwrap_or_default();
-    loop {
-        // Lengths of labels are below the letters.
-        if rest.get(..suffix.len()).is_some_and(|tail| tail.eq_ignore_ascii_case(suffix)) {
-            return true;
-        }
-        match rest.first() {
-            Some(len @ 1..=LABEL_MAX) => rest = rest.get(1 + usize::from(*len)..).unwrap_or_default(),
-            _ => return false,
         }
     }
 }
@@ -128,27 +137,6 @@ impl fmt::Display for Comment<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_at_or_below_a_suffix_whatever_their_case() {
-        let message = |name: &[u8]| [&[0; QUESTION], name, &[0, 1, 0, 1]].concat();
-        let suffix = b"\x07example\x03com\0";
-        for (name, expected) in [
-            (&b"\x07example\x03com\0"[..], true),
-            (b"\x03www\x07EXAMPLE\x03cOm\0", true),
-            (b"\x04xexample\x03com\0", false),
-            (b"\x0anotexample\x03com\0", false),
-            (b"\x03com\0", false),
-            (b"\x07example\x03com\x03net\0", false),
-            (b"\x07example\xc0\x0c", false),
-            (b"\x07exam", false),
-            (b"", false),
-        ] {
-            assert_eq!(asks_below(&message(name), suffix), expected, "{name:?}");
-        }
-        assert!(asks_below(&message(b"\x03net\0"), b"\0"));
-        assert!(!asks_below(&[0; 3], suffix));
-    }
 
     #[test]
     fn addresses_are_found_behind_tags_and_in_broken_packets() {

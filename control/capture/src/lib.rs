@@ -13,6 +13,7 @@
 mod filter;
 pub mod pcapng;
 mod session;
+mod waiting;
 
 pub use filter::Filter;
 
@@ -51,7 +52,8 @@ counters! {
         /// Packets that passed a filter and were not written: they came after the last one that was asked
         /// for, or the reader was gone or stalled.
         unread,
-        /// Packets lost to captures because the reader was slower than they came.
+        /// Packets lost to captures because the reader was slower than they came, or too many queries
+        /// waited for their replies.
         lost,
     }
 }

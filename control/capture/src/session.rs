@@ -2,8 +2,9 @@
 
 use crate::{
     CaptureCounters, Request,
-    filter::Comment,
+    filter::{Comment, Judgement},
     pcapng::{self, Flow, Packet, Statistics},
+    waiting::{Query, Waiting},
 };
 use ringdns_dataplane::{
     clock::Clock,
@@ -69,9 +70,20 @@ struct Source {
     line: Arc<MirrorLine>,
     /// Whether the worker has given its mirror back.
     is_over: bool,
+    /// Queries whose replies decide whether they are written.
+    waiting: Waiting,
     written: u64,
     filtered: u64,
     unread: u64,
+    /// Packets for which there was no room among those that wait.
+    crowded: u64,
+}
+
+impl Source {
+    fn new(link: Arc<Link>, line: Arc<MirrorLine>) -> Self {
+        let (waiting, [written, filtered, unread, crowded]) = (Waiting::default(), [0; 4]);
+        Source { link, line, is_over: false, waiting, written, filtered, unread, crowded }
+    }
 }
 
 /// Capture under way.
@@ -124,8 +136,7 @@ impl Session {
                     first,
                 );
                 link.wake_worker();
-                let (is_over, written, filtered, unread) = (false, 0, 0, 0);
-                self.sources.push(Source { link, line, is_over, written, filtered, unread });
+                self.sources.push(Source::new(link, line));
             }
             runtime.block_on(self.run(turn));
         });
@@ -260,14 +271,29 @@ impl Session {
     fn encode(&mut self, nth: usize, page: &Page, limit: u64) {
         let Session { request, epoch, sources, written, blocks, comment, .. } = self;
         let Some(source) = sources.get_mut(nth) else { return };
-        for mirrored in page.iter() {
-            if !request.filter.takes(&mirrored) {
-                source.filtered += 1;
-                continue;
-            }
+        let mut write = |source: &mut Source, packet: &Packet<'_>| {
             if *written >= limit {
                 source.unread += 1;
+                return;
+            }
+            pcapng::packet(blocks, packet);
+            source.written += 1;
+            *written += 1;
+        };
+        for mirrored in page.iter() {
+            let judgement = request.filter.judge(&mirrored);
+            let waited = match mirrored.direction {
+                Direction::Reply => source.waiting.take(mirrored.exchange),
+                Direction::Query => None,
+            };
+            if judgement == Judgement::Fail {
+                source.filtered += 1 + u64::from(waited.is_some());
                 continue;
+            }
+            let interface = nth as u32;
+            if let Some(Query { nanos, comment, bytes }) = &waited {
+                let (nanos, flow) = (*nanos, Flow::Inbound);
+                write(source, &Packet { interface, nanos, flow, comment, bytes });
             }
             comment.clear();
             // Writing into a string does not fail.
@@ -276,10 +302,15 @@ impl Session {
                 Direction::Query => (Flow::Inbound, mirrored.received),
                 Direction::Reply => (Flow::Outbound, mirrored.settled),
             };
-            let (interface, nanos, bytes) = (nth as u32, *epoch + at, mirrored.packet);
-            pcapng::packet(blocks, &Packet { interface, nanos, flow, comment, bytes });
-            source.written += 1;
-            *written += 1;
+            let (nanos, bytes) = (*epoch + at, mirrored.packet);
+            if judgement == Judgement::Pass {
+                write(source, &Packet { interface, nanos, flow, comment, bytes });
+                continue;
+            }
+            let query = Query { nanos, comment: comment.clone(), bytes: bytes.into() };
+            if !source.waiting.put(mirrored.exchange, query) {
+                source.crowded += 1;
+            }
         }
     }
 
@@ -306,7 +337,9 @@ impl Session {
         let Session { epoch, began, clock, sources, counters, .. } = self;
         let comment = format!("the capture ended: {ending}");
         for (interface, source) in sources.iter_mut().enumerate() {
-            let (received, dropped) = (source.line.offered(), source.line.lost());
+            // Queries without a reply have no outcome that could pass.
+            source.filtered += source.waiting.len() as u64;
+            let (received, dropped) = (source.line.offered(), source.line.lost() + source.crowded);
             let accepted = source.written + source.unread;
             let (delivered, unread) = (source.written, source.unread);
             let times = [*epoch + *began, *epoch + clock.nanos()];

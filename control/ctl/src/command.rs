@@ -12,6 +12,7 @@ use crate::{
     policy::PolicyCommand,
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
     talk::Ringdnsd,
+    tap::Tap,
     tokens::{self, TokenCommand},
     top::Top,
     upkeep::{self, Logging},
@@ -145,13 +146,9 @@ pub enum Command {
     /// after.pprof`.
     #[command(subcommand)]
     Profile(Profile),
-    /// Show the query log live: one answer per line, as JSON. Rows that ringctl cannot keep up with
-    /// are dropped and counted (query_log.counters.tap_full in the statistics).
-    Tap {
-        /// Stop after this number of rows.
-        #[arg(short = 'n', long)]
-        count: Option<u64>,
-    },
+    /// Show the query log live: one answer per line. Rows that ringctl cannot keep up with are dropped
+    /// and counted (query_log.counters.tap_full in the statistics). ringdnsd applies the filters.
+    Tap(Tap),
     /// Print the completions of ringctl for a shell, to be read by it: the package installs them.
     Completions {
         /// Shell.
@@ -208,7 +205,7 @@ impl Command {
             Command::Explain(explain) => explain.print(ringdnsd, json).await,
             Command::Logging(logging) => upkeep::logging(ringdnsd, json, &logging).await,
             Command::Profile(profile) => profile.take(ringdnsd).await,
-            Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
+            Command::Tap(tap) => tap.print(ringdnsd).await,
             Command::Completions { shell } => completions(shell),
             Command::WriteShare { folder } => write_share(&folder),
         };

@@ -3,12 +3,14 @@
 use crate::{Captures, Filter, Request};
 use futures_util::{Stream, StreamExt};
 use pcap_file::pcapng::{Block, PcapNgReader};
+use ringdns_common::filter::ExchangeFilter;
 use ringdns_dataplane::{
     cache::BYTES_MIN,
     checksum::Checksums,
     clock::Clock,
     dns::{answer::Answer, rcode},
     doorbell::Doorbell,
+    log::Outcome,
     packet,
     port::sim::{SimConfig, SimLink, SimPort},
     process::AnswerConfig,
@@ -255,9 +257,13 @@ fn a_file_has_the_packets_of_the_wire_in_both_directions_with_their_fates() {
 #[test]
 fn filters_leave_packets_out_and_count_them() {
     let scene = Scene::new();
-    let client = |text: &str| Filter { client: Some(text.parse().unwrap()), ..Filter::default() };
-    let suffix = Filter { suffix: Some(b"\x07example\0".to_vec()), ..Filter::default() };
+    let open = ExchangeFilter::default;
+    let filter = |exchanges| Filter { exchanges, dropped: false };
+    let client = |text: &str| filter(ExchangeFilter { client: Some(text.parse().unwrap()), ..open() });
+    let suffix = filter(ExchangeFilter { suffix: Some(b"\x07example\0".to_vec()), ..open() });
     let dropped = Filter { dropped: true, ..Filter::default() };
+    let failures = filter(ExchangeFilter { outcome: Some(Outcome::Failure), ..open() });
+    let refused = ExchangeFilter { rcode: Some(5), ..open() };
     for (filter, written_of, offered) in [
         // Both queries that are answered, their replies, and what is dropped.
         (client("192.0.2.0/24"), 6, 12),
@@ -266,6 +272,12 @@ fn filters_leave_packets_out_and_count_them() {
         (suffix, 4, 12),
         // A mirror for drops alone copies no replies.
         (dropped, 4, 8),
+        // Queries and replies of the misses, and of the refusals.
+        (failures, 4, 12),
+        (filter(refused.clone()), 4, 12),
+        (filter(ExchangeFilter { rcode: Some(0), ..open() }), 0, 12),
+        (filter(ExchangeFilter { qtype: Some(28), ..open() }), 0, 12),
+        (filter(ExchangeFilter { client: Some("2001:db8::1".parse().unwrap()), ..refused }), 2, 12),
     ] {
         let shown = format!("{filter:?}");
         let capture = scene.begin(request(filter));
@@ -278,8 +290,8 @@ fn filters_leave_packets_out_and_count_them() {
         over(&scene);
     }
     let counters = &scene.captures.counters;
-    assert_eq!((counters.offered.get(), counters.written.get()), (56, 20));
-    assert_eq!((counters.filtered.get(), counters.lost.get(), counters.unread.get()), (36, 0, 0));
+    assert_eq!((counters.offered.get(), counters.written.get()), (116, 30));
+    assert_eq!((counters.filtered.get(), counters.lost.get(), counters.unread.get()), (86, 0, 0));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::{
     Service, SharedService,
+    filter::FilterQuery,
     guard::{ApiError, Parameters},
 };
 use axum::{
@@ -13,8 +14,6 @@ use axum::{
 };
 use ringdns_api::{CaptureEnd, Refused};
 use ringdns_capture::{CaptureError, Filter, Request};
-use ringdns_common::names;
-use ringdns_dataplane::prefix::{Prefix, PrefixError};
 use serde::Deserialize;
 use std::time::Duration;
 use utoipa::IntoParams;
@@ -41,10 +40,6 @@ pub(super) struct CaptureQuery {
     #[serde(default = "CaptureQuery::seconds")]
     #[param(minimum = 1, maximum = 3_600)]
     seconds: u64,
-    /// Address or prefix of the clients whose packets are captured.
-    client: Option<String>,
-    /// Name at or below which questions are captured.
-    suffix: Option<String>,
     /// Whether only queries that are dropped are captured.
     #[serde(default)]
     dropped: bool,
@@ -52,6 +47,10 @@ pub(super) struct CaptureQuery {
     #[serde(default = "CaptureQuery::sample")]
     #[param(minimum = 1, maximum = 1_000_000)]
     sample: u32,
+    // Whatever is no field of either struct is refused.
+    #[serde(flatten)]
+    #[param(ignore)]
+    filter: FilterQuery,
 }
 
 impl CaptureQuery {
@@ -79,14 +78,12 @@ impl CaptureQuery {
         within("packets", self.packets, PACKETS_MAX)?;
         within("seconds", self.seconds, SECONDS_MAX)?;
         within("sample", self.sample.into(), SAMPLE_MAX.into())?;
-        let refused = |text: &str, error: PrefixError| {
-            ApiError::bad(format!("client={text:?} is no address or prefix: {error}"))
-        };
-        let prefix = |text: &str| text.parse::<Prefix>().map_err(|error: PrefixError| refused(text, error));
-        let client = self.client.as_deref().map(prefix);
-        let suffix = self.suffix.as_deref().map(|text| names::name(text).map_err(ApiError::bad));
-        let filter =
-            Filter { client: client.transpose()?, suffix: suffix.transpose()?, dropped: self.dropped };
+        let filter = Filter { exchanges: self.filter.filter()?, dropped: self.dropped };
+        if filter.dropped && filter.exchanges.needs_answer() {
+            return Err(ApiError::bad(
+                "dropped=true is for queries without an answer, outcome= and rcode= for answers: give one of the two",
+            ));
+        }
         Ok(Request {
             filter,
             sample: self.sample,
@@ -98,14 +95,8 @@ impl CaptureQuery {
 
     /// Returns the parameters for the comment of the file.
     fn description(&self) -> String {
-        let CaptureQuery { packets, seconds, client, suffix, dropped, sample } = self;
-        let mut text = format!("packets={packets} seconds={seconds} sample={sample} dropped={dropped}");
-        for (name, value) in [("client", client), ("suffix", suffix)] {
-            if let Some(value) = value {
-                text += &format!(" {name}={value}");
-            }
-        }
-        text
+        let CaptureQuery { packets, seconds, dropped, sample, filter } = self;
+        format!("packets={packets} seconds={seconds} sample={sample} dropped={dropped}{filter}")
     }
 }
 
@@ -116,7 +107,7 @@ impl CaptureQuery {
     get,
     path = "/v1/capture",
     operation_id = "capture",
-    params(CaptureQuery),
+    params(CaptureQuery, FilterQuery),
     responses(
         (status = 200, description = "Answer", body = Vec<u8>, content_type = "application/x-pcapng"),
         (status = 409, description = "Another capture is under way", body = Refused),
@@ -153,12 +144,17 @@ mod tests {
     fn query() -> CaptureQuery {
         let (packets, seconds, sample) =
             (CaptureQuery::packets(), CaptureQuery::seconds(), CaptureQuery::sample());
-        CaptureQuery { packets, seconds, client: None, suffix: None, dropped: false, sample }
+        CaptureQuery { packets, seconds, dropped: false, sample, filter: FilterQuery::default() }
     }
 
     #[test]
     fn captures_have_bounds_and_refusals_name_the_parameter() {
         assert!(query().request().is_ok());
+        let of = |client: Option<&str>, outcome: Option<&str>| FilterQuery {
+            client: client.map(str::to_owned),
+            outcome: outcome.map(str::to_owned),
+            ..FilterQuery::default()
+        };
         for (wrong, named) in [
             (CaptureQuery { packets: 0, ..query() }, "packets=0"),
             (CaptureQuery { packets: PACKETS_MAX + 1, ..query() }, "packets=10000001"),
@@ -166,8 +162,8 @@ mod tests {
             (CaptureQuery { seconds: SECONDS_MAX + 1, ..query() }, "seconds=3601"),
             (CaptureQuery { sample: 0, ..query() }, "sample=0"),
             (CaptureQuery { sample: SAMPLE_MAX + 1, ..query() }, "sample=1000001"),
-            (CaptureQuery { client: Some("10.0.0.1/8".into()), ..query() }, "client=\"10.0.0.1/8\""),
-            (CaptureQuery { suffix: Some("a..b".into()), ..query() }, "\"a..b\""),
+            (CaptureQuery { filter: of(Some("10.0.0.1/8"), None), ..query() }, "client=\"10.0.0.1/8\""),
+            (CaptureQuery { filter: of(None, Some("hit")), dropped: true, ..query() }, "dropped=true"),
         ] {
             let ApiError(status, reason) = wrong.request().unwrap_err();
             assert_eq!(status, StatusCode::BAD_REQUEST);

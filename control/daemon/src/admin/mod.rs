@@ -11,6 +11,7 @@ mod capture;
 mod config;
 mod explain;
 mod exposition;
+mod filter;
 mod guard;
 mod logging;
 mod metrics;
