@@ -3,6 +3,7 @@
 use crate::{
     Arguments,
     cache::CacheCommand,
+    capture::Capture,
     config::{self, ConfigCommand},
     explain::Explain,
     export::{Histogram, Profile},
@@ -149,6 +150,13 @@ pub enum Command {
     /// Show the query log live: one answer per line. Rows that ringctl cannot keep up with are dropped
     /// and counted (query_log.counters.tap_full in the statistics). ringdnsd applies the filters.
     Tap(Tap),
+    /// Write the packets that workers receive and send into a file, as pcapng: those that tcpdump does
+    /// not see, since AF_XDP takes them from the kernel.
+    ///
+    /// The comment of each packet says what became of it: fate, outcome, tier, reason of a drop. Ctrl-C
+    /// ends the capture; the file is whole then, and its statistics tell how many packets were lost.
+    /// `ringctl capture -w - | tshark -n -r -` shows packets as they come.
+    Capture(Capture),
     /// Print the completions of ringctl for a shell, to be read by it: the package installs them.
     Completions {
         /// Shell.
@@ -206,6 +214,7 @@ impl Command {
             Command::Logging(logging) => upkeep::logging(ringdnsd, json, &logging).await,
             Command::Profile(profile) => profile.take(ringdnsd).await,
             Command::Tap(tap) => tap.print(ringdnsd).await,
+            Command::Capture(capture) => capture.run(ringdnsd, json).await,
             Command::Completions { shell } => completions(shell),
             Command::WriteShare { folder } => write_share(&folder),
         };

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod capture;
 mod command;
 mod config;
 mod explain;
