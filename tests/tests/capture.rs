@@ -56,7 +56,7 @@ fn end(mut capture: Process) -> String {
 fn tshark(from: &str) -> Command {
     let mut command = Command::new("tshark");
     command.args(["-n", "-l", "-r", from, "-T", "fields"]);
-    FIELDS.iter().for_each(|field| drop(command.args(["-e", field])));
+    command.args(FIELDS.iter().flat_map(|field| ["-e", field]));
     command
 }
 

@@ -77,8 +77,9 @@ impl Capture {
                 frame = body.frame() => {
                     let Some(frame) = frame else { break };
                     let frame = frame.context("the connection broke: the file is whole up to there")?;
-                    out.write_all(file.take(&frame.into_data().unwrap_or_default())?)?;
-                    out.flush()?;
+                    let blocks = file.take(&frame.into_data().unwrap_or_default())?;
+                    let written = out.write_all(blocks).and_then(|()| out.flush());
+                    written.with_context(|| format!("writing {}", self.output.display()))?;
                     if !told {
                         told = true;
                         tell("capturing; Ctrl-C ends it");
