@@ -34,6 +34,7 @@ readonly TEST_PACKAGES=(
     fstrm-bin dnstap-ldns                             # readers of dnstap
     golang-github-dnstap-golang-dnstap-cli            # another one
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
+    tshark                                            # reader of captures
     clang                                             # lab.sh --vlan: BPF programs that tag and untag
     g++                                               # fuzz/run.sh: compiles libFuzzer
     rustc-web libstd-rust-web-dev-bpf llvm-22-dev     # ebpf/build.sh: a core library for BPF, and its linker's LLVM

@@ -21,6 +21,7 @@
 
 pub mod access;
 pub mod cache;
+pub mod capture;
 pub mod census;
 pub mod checksum;
 pub mod clock;

@@ -7,8 +7,9 @@
 //! If all pages are with the control plane, packets are lost to the mirror and counted; no answer
 //! waits. A worker without a mirror pays for one branch per burst in each place.
 //!
-//! A mirror has one reader, which also says which packets it wants. The number of an exchange joins
-//! a query and its reply.
+//! A mirror has one reader, which also says which packets it wants. A worker may have two: that of
+//! dnstap, and that of a [capture](crate::capture). Neither takes pages of the other. The number of an
+//! exchange joins a query and its reply.
 
 use crate::{
     clock::Nanos,
@@ -42,6 +43,20 @@ pub enum Fate {
     Answered(Outcome, AnswerSource),
     /// It was dropped.
     Dropped(DropReason),
+}
+
+/// Numbers of an exchange in the mirrors of a worker; `None`: its query is not mirrored.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Exchanges {
+    /// Number in the mirror of dnstap.
+    pub dnstap: Option<u64>,
+    /// Number in the mirror of a capture.
+    pub capture: Option<u64>,
+}
+
+impl Exchanges {
+    /// Number of mirrors that a worker may have.
+    pub const LEN: usize = 2;
 }
 
 /// Direction of a packet.
@@ -261,4 +276,4 @@ pub struct MirrorConfig {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -41,7 +41,7 @@ use crate::{
 pub use census::Census;
 use closer::Closer;
 use glance::Glance;
-pub use mirror::Mirror;
+pub use mirror::{Mirror, MirrorUse};
 use passes::{Passed, Passes};
 pub use recorder::Recorder;
 use std::sync::Arc;

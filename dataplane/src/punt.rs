@@ -7,6 +7,7 @@
 
 use crate::{
     cache::Scope,
+    capture::CaptureDesk,
     census::CensusStats,
     clock::Nanos,
     demand::RENEWALS,
@@ -17,6 +18,7 @@ use crate::{
     latency::Mailbox,
     limiter,
     log::AnswerSource,
+    mirror::Exchanges,
     packet::{Envelope, HEADERS_MAX},
     policy::QueryPolicy,
     prefix::Prefix,
@@ -64,8 +66,8 @@ pub struct Punt {
     pub groups: GroupSet,
     /// Whole message of a NOTIFY, and on the way back the reply to it; `None`: it gets none.
     pub notify: Option<Box<[u8]>>,
-    /// Number of the exchange in the worker's mirror; `None`: it is not mirrored.
-    pub(crate) exchange: Option<u64>,
+    /// Numbers of the exchange in the worker's mirrors.
+    pub(crate) exchanges: Exchanges,
     /// Counter of the client in the worker's pool of records.
     pub(crate) cell: u16,
     head: [u8; HEAD_MAX],
@@ -103,7 +105,7 @@ impl Punt {
             group: Group::DEFAULT,
             groups: GroupSet::ALL,
             notify: None,
-            exchange: None,
+            exchanges: Exchanges::default(),
             cell: 0,
             head: [0; HEAD_MAX],
             head_len: 0,
@@ -159,6 +161,8 @@ pub struct Link {
     pub latencies: Mailbox,
     /// Questions about the worker's cache.
     pub inspections: InspectionDesk,
+    /// Capture of the worker's packets, while there is one.
+    pub capture: CaptureDesk,
     /// Totals of the worker's port, published by the worker once a second.
     pub port: PortCell,
     /// Set to make the worker leave its loop.
@@ -199,6 +203,7 @@ impl Link {
             census: CachePadded::default(),
             latencies: Mailbox::default(),
             inspections: InspectionDesk::default(),
+            capture: CaptureDesk::default(),
             port: PortCell::default(),
             leave: AtomicBool::new(false),
             stop: AtomicBool::new(false),

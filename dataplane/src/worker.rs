@@ -7,19 +7,21 @@ use crate::{
     frame::Place,
     latency::{Latencies, Outcome},
     log::LogConfig,
-    mirror::MirrorConfig,
+    mirror::{Exchanges, MirrorConfig},
     policy::QueryPolicy,
     pool::RecordPool,
     port::{Burst, Port, PortStats, RETURNS_MAX},
-    process::{AnswerConfig, Census, Mirror, Processor, Recorder, TurnTally, Verdict},
+    process::{AnswerConfig, Census, Mirror, MirrorUse, Processor, Recorder, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     purge::Purge,
     stats::Counter,
 };
 use arrayvec::ArrayVec;
+use mirrors::Mirrors;
 use punter::Punter;
 use std::{io, sync::Arc, time::Duration};
 
+mod mirrors;
 mod punter;
 mod returned;
 
@@ -40,7 +42,7 @@ pub struct WorkerConfig {
     pub log: Option<LogConfig>,
     /// Queue of the entries in demand to the control plane; `None`: they are not reported.
     pub demand: Option<Arc<DemandLine>>,
-    /// Setup of the mirror of packets; `None`: none are mirrored.
+    /// Setup of the mirror of packets for dnstap; `None`: there is none.
     pub mirror: Option<MirrorConfig>,
 }
 
@@ -74,8 +76,7 @@ pub struct Worker<P: Port> {
     generation: u64,
     /// Query log; `None`: nothing is logged.
     log: Option<Box<Recorder>>,
-    /// Mirror of packets; `None`: none are mirrored.
-    mirror: Option<Box<Mirror>>,
+    mirrors: Mirrors,
     census: Census,
     /// Reporter of the entries in demand; `None`: they are not reported.
     noter: Option<Box<Noter>>,
@@ -109,6 +110,7 @@ impl<P: Port> Worker<P> {
         processor.set_link_mtu(port.link_mtu());
         let pool = RecordPool::new(settings.records, processor.hash());
         let protocol = port.protocol();
+        let dnstap = |setup| Box::new(Mirror::new(setup, protocol, MirrorUse::Dnstap));
         Ok(Worker {
             port,
             port_number: 0,
@@ -123,7 +125,7 @@ impl<P: Port> Worker<P> {
             burst: Burst::new(),
             waited: ArrayVec::new(),
             log: settings.log.clone().map(|setup| Box::new(Recorder::new(setup, protocol))),
-            mirror: settings.mirror.clone().map(|setup| Box::new(Mirror::new(setup, protocol))),
+            mirrors: Mirrors::new(settings.mirror.clone().map(dnstap)),
             census: Census::new(clock.nanos()),
             noter: settings.demand.clone().map(|demand| Box::new(Noter::new(demand))),
             housekeeping: Housekeeping::default(),
@@ -146,9 +148,7 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.hand_on();
         }
-        if let Some(mirror) = &mut self.mirror {
-            mirror.hand_on();
-        }
+        self.mirrors.hand_on();
         self.publish();
         Ok(())
     }
@@ -172,9 +172,7 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.set_protocol(port.protocol());
         }
-        if let Some(mirror) = &mut self.mirror {
-            mirror.set_protocol(port.protocol());
-        }
+        self.mirrors.set_protocol(port.protocol());
         let mut worker = Worker {
             port,
             port_number: self.port_number + 1,
@@ -189,7 +187,7 @@ impl<P: Port> Worker<P> {
             waited: self.waited,
             generation: self.generation,
             log: self.log,
-            mirror: self.mirror,
+            mirrors: self.mirrors,
             census: self.census,
             noter: self.noter,
             housekeeping: self.housekeeping,
@@ -224,24 +222,20 @@ impl<P: Port> Worker<P> {
         stats.add(Counter::Received, self.burst.len() as u64);
         let checksums = self.port.checksums();
         let frames = self.port.frames();
-        if let Some(mirror) = &mut self.mirror {
-            mirror.choose(now, frames, &self.burst);
-        }
+        self.mirrors.choose(now, frames, &self.burst);
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
         self.census.count(frames, &self.burst, &fates, &self.link.census);
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
-        if let Some(mirror) = &mut self.mirror {
-            mirror.note_burst(now, frames, &self.burst, &fates);
-        }
+        self.mirrors.note_burst(now, frames, &self.burst, &fates);
         let mut punter = Punter {
             link: &self.link,
             pool: &mut self.pool,
             now,
             port: self.port_number,
             generation: self.generation,
-            exchange: None,
+            exchanges: Exchanges::default(),
         };
         let mut punted = false;
         for (nth, frame) in self.burst.drain(..).enumerate() {
@@ -249,7 +243,7 @@ impl<P: Port> Worker<P> {
                 self.port.send(frame);
                 continue;
             };
-            punter.exchange = self.mirror.as_ref().and_then(|mirror| mirror.exchange(nth));
+            punter.exchanges = self.mirrors.exchanges(nth);
             match slot.verdict {
                 Verdict::Reply => self.port.send(frame),
                 Verdict::ReplyAndRefresh(envelope) => {
@@ -342,9 +336,7 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.settle(end, &self.link.stats);
         }
-        if let Some(mirror) = &mut self.mirror {
-            mirror.settle(end);
-        }
+        self.mirrors.settle(end);
     }
 
     /// Purges the cache when the control plane has moved on to another generation.
@@ -371,9 +363,7 @@ impl<P: Port> Worker<P> {
         if let Some(log) = &mut self.log {
             log.keep(now);
         }
-        if let Some(mirror) = &mut self.mirror {
-            mirror.keep(now);
-        }
+        self.mirrors.keep(now);
         let second = clock::secs(now);
         if second != self.housekeeping.second {
             self.housekeeping.second = second;
@@ -423,10 +413,7 @@ impl<P: Port> Worker<P> {
 
     /// Sleeps until a packet or the answer to a punt arrives, or a batch of the log or a page of the mirror is due.
     fn sleep(&mut self, now: Nanos) -> io::Result<()> {
-        let due = [
-            self.log.as_ref().and_then(|log| log.due(now)),
-            self.mirror.as_ref().and_then(|mirror| mirror.due(now)),
-        ];
+        let due = [self.log.as_ref().and_then(|log| log.due(now)), self.mirrors.due(now)];
         let nap = due.into_iter().flatten().fold(NAP, Duration::min);
         let bell = self.link.bell();
         bell.arm();
@@ -437,9 +424,11 @@ impl<P: Port> Worker<P> {
         slept
     }
 
-    /// Answers a question about the cache: once a second, and when the worker was woken.
+    /// Answers a question about the cache, and begins or ends a capture: once a second, and when the
+    /// worker was woken.
     fn inspect(&mut self, now: Secs) {
         self.follow_generation();
+        self.mirrors.follow(&self.link.capture, self.port.protocol());
         self.link.inspections.serve(|key, group| self.processor.inspect(key, group, now));
     }
 

@@ -17,6 +17,7 @@ use ringdns_dataplane::{
     doorbell::Doorbell,
     frame::{Frame, Frames},
     log::{Line, LogConfig, Sieve},
+    mirror::{Directions, MirrorConfig, MirrorLine},
     packet,
     port::sim::SimPort,
     process::{AnswerConfig, Processor},
@@ -218,6 +219,48 @@ fn what_is_logged_is_so_without_allocating() {
     // Nearly all queries of 300 bursts are answered.
     assert!(counts[0] > 10_000 && counts[1] > 1000, "{counts:?}");
     assert!(counts[2] > 0 && counts[2] < counts[0], "of two batches, none is left now and then: {counts:?}");
+}
+
+#[test]
+fn a_capture_costs_its_worker_no_allocation_from_its_begin_to_its_end() {
+    let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+    let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
+    let settings = WorkerConfig {
+        cache_bytes: BYTES_MIN,
+        rules: RULES,
+        policy: Arc::default(),
+        records: 64,
+        spin: Duration::ZERO,
+        log: None,
+        demand: None,
+        mirror: None,
+    };
+    let port = SimPort::replay(&packets()).unwrap();
+    let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
+    fill(worker.processor());
+    let line = Arc::new(MirrorLine::new(2));
+    let mut run = |seconds: std::ops::Range<u64>| {
+        for second in seconds {
+            let calls = calls(|| {
+                let now = second * 1_000_000_000;
+                let turn = worker.turn(now);
+                worker.keep_house(now, turn);
+            });
+            assert_eq!(calls, 0, "second {second}");
+        }
+    };
+    run(20..30);
+    let directions = Directions { queries: true, replies: true };
+    let setup = MirrorConfig { line: line.clone(), sieve: Arc::new(Sieve::open()), directions, seed: 1 };
+    link.capture.begin(setup, 0);
+    run(30..60);
+    assert!(!link.capture.end() && !link.capture.is_over());
+    run(60..61);
+    assert!(link.capture.is_over());
+    let offered = line.offered();
+    assert!(offered > 1000, "{offered}");
+    run(61..70);
+    assert_eq!((line.offered(), Arc::strong_count(&line)), (offered, 1));
 }
 
 /// Runs three hundred turns, which do not allocate. The log is collected every fifty turns.

@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use ringdns_common::{backroom::Backroom, names};
 use ringdns_config::Config;
 use ringdns_daemon::{
-    admin::{ApiCounters, Problems, Service, serve_one},
+    admin::{ApiCounters, Captures, Problems, Service, serve_one},
     bans::Bans,
     daemon,
     latency::LatencyCollector,
@@ -137,6 +137,8 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         listeners: Box::new(Vec::new),
         log: None,
         tap: None,
+        // There are no workers, and a capture lasts as long as its client reads.
+        captures: Captures::closed(),
         ready: AtomicBool::new(true),
         draining: AtomicBool::new(false),
         levels: Default::default(),

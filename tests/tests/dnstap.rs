@@ -236,6 +236,46 @@ fn readers_of_others_get_what_was_asked_and_what_was_answered() {
 }
 
 #[test]
+fn exchanges_with_upstreams_are_told_and_hits_are_not() {
+    let Some(lab) = Lab::up() else { return };
+    let upstream = Upstream::answering(lab.server());
+    let folder = tempfile::tempdir().unwrap();
+    let all = "messages = [\"forwarder_query\", \"forwarder_response\"]";
+    let settings = tapping(Settings::xdp(upstream.address()), Over::Unix, &folder, all);
+    let reader = Reader::start(lab.server(), Over::Unix, folder);
+    let mut ringdnsd = Ringdnsd::start(lab.server(), &settings);
+    connected(&ringdnsd);
+    let client = Client::of(lab.client(), DNS_V4);
+    for name in ["one.example", "two.example", "one.example"] {
+        assert_eq!(client.ask(&Query::a(name)).rcode(), 0);
+    }
+    // Two misses and a hit, of which the upstream does not hear.
+    let tap = settled(&ringdnsd, 4);
+    assert_eq!((lost(&tap), count(&tap["counters"]["sent"])), (0, 4), "{tap:#}");
+    assert!(ringdnsd.terminate().success());
+    let (_folder, file) = reader.finish();
+    let (wires, decoded) = (wires(&file), decoded(&file));
+    let mut ids = BTreeMap::new();
+    for (wire, message) in wires.iter().zip(&decoded) {
+        let fields = &message["message"];
+        let (kind, wire) = match (&wire.query, &wire.response) {
+            (Some(wire), None) => ("FORWARDER_QUERY", wire),
+            (None, Some(wire)) => ("FORWARDER_RESPONSE", wire),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((&fields["type"], &fields["socket_protocol"]), (&json!(kind), &json!("UDP")));
+        let (address, port) = (upstream.address().ip().to_string(), upstream.address().port());
+        assert_eq!((&fields["response_address"], &fields["response_port"]), (&json!(address), &json!(port)));
+        assert!(count(&fields["query_port"]) > 1023, "{fields}");
+        assert_eq!(wire[2] & 0x80 != 0, kind == "FORWARDER_RESPONSE", "{wire:?}");
+        let port = count(&fields["query_port"]);
+        ids.entry((wire[..2].to_vec(), port)).or_insert_with(Vec::new).push(kind);
+    }
+    assert_eq!(ids.len(), 2, "{ids:?}");
+    assert!(ids.values().all(|kinds| kinds == &["FORWARDER_QUERY", "FORWARDER_RESPONSE"]), "{ids:?}");
+}
+
+#[test]
 fn a_sample_of_responses_has_no_queries_and_about_the_right_number() {
     let Some(lab) = Lab::up() else { return };
     let upstream = Upstream::answering(lab.server());

@@ -19,8 +19,13 @@ fn logging(settings: Settings, log: &str) -> Settings {
 
 /// Starts a tap for `count` rows.
 fn tap(ringdnsd: &Ringdnsd, count: usize) -> Process {
+    tap_with(ringdnsd, count, &[])
+}
+
+/// Starts a tap for `count` rows with more options.
+fn tap_with(ringdnsd: &Ringdnsd, count: usize, more: &[&str]) -> Process {
     let mut command: Command = ringdnsd.ctl_command();
-    command.args(["tap", "--count", &count.to_string()]);
+    command.args(["tap", "--count", &count.to_string()]).args(more);
     let process = Process::spawn("ringctl tap", command);
     until("somebody listens", || (ringdnsd.stat("/query_log/taps") > 0).then_some(()));
     process
@@ -153,6 +158,35 @@ fn nothing_is_logged_unless_it_is_asked_for() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("query_log.enabled"), "{output:?}");
     let stats = ringdnsd.stats();
     assert_eq!((&stats["query_log"], &stats["total"]["log_recorded"]), (&Value::Null, &0.into()));
+}
+
+#[test]
+fn a_tap_shows_what_its_filter_passes_as_json_or_text() {
+    let host = Host::local();
+    let (upstream, address) = (Upstream::answering(&host), free_address(&host));
+    let ringdnsd = Ringdnsd::start(&host, &logging(Settings::loopback(address, upstream.address()), ""));
+    let client = Client::of(&host, address);
+    let mut id = 0;
+    let mut shown = |options: &[&str]| {
+        let mut tap = tap_with(&ringdnsd, 1, options);
+        id += 1;
+        client.ask(&Query::a(&format!("first{id}.example.net")));
+        client.ask(&Query { qclass: 3, ..Query::a("id.server") });
+        client.ask(&Query::a(&format!("last{id}.example.com")));
+        assert!(tap.wait_for_exit(PATIENCE).success(), "{}", tap.output());
+        tap.output()
+    };
+    let first = shown(&[]);
+    assert!(first.contains(r#""name":"first1.example.net.""#), "{first}");
+    let suffix = shown(&["--suffix", "example.com", "-f", "text"]);
+    assert!(
+        suffix.contains(" 127.0.0.1 last2.example.com. IN A udp-socket miss upstream NOERROR"),
+        "{suffix}"
+    );
+    let code = shown(&["--rcode", "refused", "--outcome", "rejected", "--client", "127.0.0.0/8"]);
+    assert!(code.contains(r#""outcome":"rejected""#), "{code}");
+    let refused = ringdnsd.ctl(&["tap", "--type", "NONE"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no record type"), "{refused:?}");
 }
 
 #[test]

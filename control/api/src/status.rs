@@ -154,6 +154,13 @@ pub struct EntryView {
     pub records: Vec<String>,
 }
 
+/// Result of an order to end the capture under way.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct CaptureEnd {
+    /// Whether there was one.
+    pub ended: bool,
+}
+
 /// Result of a purge.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Purged {

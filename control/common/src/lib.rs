@@ -8,6 +8,7 @@ pub mod cores;
 pub mod counters;
 pub mod fault;
 pub mod files;
+pub mod filter;
 pub mod history;
 pub mod mask;
 pub mod message;

@@ -4,6 +4,9 @@ use hickory_proto::rr::RecordType;
 use ringdns_dataplane::dns::{CLASS_IN, NAME_MAX, UDP_MIN, header, key, key::Key, query::Query, rtype};
 use std::str::FromStr;
 
+/// Largest response code that has a name here.
+const RCODE_NAMED: u16 = 23;
+
 /// Error about a name or type that cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
@@ -20,6 +23,9 @@ pub enum NameError {
     /// Text that is not a record type.
     #[error("{0:?} is no record type. Write it as AAAA, or TYPE65280 for one without a name (RFC 3597)")]
     Type(String),
+    /// Text that is not a response code.
+    #[error("{0:?} is no response code. Write it as NXDOMAIN, or RCODE12 for one without a name (RFC 6895)")]
+    Rcode(String),
 }
 
 /// Returns the name in wire format, lowercased. The inverse of [`display`]: `\DDD` is decimal (RFC
@@ -94,6 +100,20 @@ pub fn type_name(qtype: u16) -> String {
         RecordType::Unknown(number) => format!("TYPE{number}"),
         known => known.to_string(),
     }
+}
+
+/// Returns a response code, given its name or `RCODE` and a number.
+pub fn response_code(text: &str) -> Result<u16, NameError> {
+    let upper = text.to_ascii_uppercase();
+    let number = upper.strip_prefix("RCODE").and_then(|number| number.parse().ok());
+    number
+        .or_else(|| (0..=RCODE_NAMED).find(|code| rcode_name(*code) == Some(&upper)))
+        .ok_or_else(|| NameError::Rcode(text.to_owned()))
+}
+
+/// Returns a response code's name, or `RCODE` and the number if it has none.
+pub fn rcode_text(rcode: u16) -> String {
+    rcode_name(rcode).map_or_else(|| format!("RCODE{rcode}"), str::to_owned)
 }
 
 /// Returns the name of a response code (RFC 6895 section 2.3), if it has one.
@@ -196,6 +216,11 @@ mod tests {
         assert_eq!(type_name(28), "AAAA");
         assert_eq!(type_name(65280), "TYPE65280");
         assert!(record_type("NONSENSE").is_err() && record_type("TYPE70000").is_err());
+        for (text, code) in [("noerror", 0), ("NXDOMAIN", 3), ("BadCookie", 23), ("RCODE12", 12)] {
+            assert_eq!(response_code(text), Ok(code));
+            assert!(rcode_text(code).eq_ignore_ascii_case(text));
+        }
+        assert!(response_code("NONSENSE").is_err() && response_code("RCODE").is_err());
     }
 
     #[test]

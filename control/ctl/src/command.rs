@@ -3,6 +3,7 @@
 use crate::{
     Arguments,
     cache::CacheCommand,
+    capture::Capture,
     config::{self, ConfigCommand},
     doctor::{self, Doctor},
     explain::Explain,
@@ -14,6 +15,7 @@ use crate::{
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
     report::SupportReport,
     talk::Ringdnsd,
+    tap::Tap,
     tokens::{self, TokenCommand},
     top::Top,
     upkeep::{self, Logging},
@@ -156,13 +158,16 @@ pub enum Command {
     /// after.pprof`.
     #[command(subcommand)]
     Profile(Profile),
-    /// Show the query log live: one answer per line, as JSON. Rows that ringctl cannot keep up with
-    /// are dropped and counted (query_log.counters.tap_full in the statistics).
-    Tap {
-        /// Stop after this number of rows.
-        #[arg(short = 'n', long)]
-        count: Option<u64>,
-    },
+    /// Show the query log live: one answer per line. Rows that ringctl cannot keep up with are dropped
+    /// and counted (query_log.counters.tap_full in the statistics). ringdnsd applies the filters.
+    Tap(Tap),
+    /// Write the packets that workers receive and send into a file, as pcapng: those that tcpdump does
+    /// not see, since AF_XDP takes them from the kernel.
+    ///
+    /// The comment of each packet says what became of it: fate, outcome, tier, reason of a drop. Ctrl-C
+    /// ends the capture; the file is whole then, and its statistics tell how many packets were lost.
+    /// `ringctl capture -w - | tshark -n -r -` shows packets as they come.
+    Capture(Capture),
     /// Print the completions of ringctl for a shell, to be read by it: the package installs them.
     Completions {
         /// Shell.
@@ -222,7 +227,8 @@ impl Command {
             Command::Explain(explain) => explain.print(ringdnsd, json).await,
             Command::Logging(logging) => upkeep::logging(ringdnsd, json, &logging).await,
             Command::Profile(profile) => profile.take(ringdnsd).await,
-            Command::Tap { count } => ringdnsd.tap(count.unwrap_or(u64::MAX)).await,
+            Command::Tap(tap) => tap.print(ringdnsd).await,
+            Command::Capture(capture) => capture.run(ringdnsd, json).await,
             Command::Completions { shell } => completions(shell),
             Command::WriteShare { folder } => write_share(&folder),
         };

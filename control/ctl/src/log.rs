@@ -1,12 +1,13 @@
 //! `ringctl log`: the part of the query log that is on this host.
 
+use crate::filter::FilterArgs;
 use anyhow::{Context, bail};
 use clap::Args;
 use ringdns_common::{
     printable::Printable,
     units::{TimeSpan, counted},
 };
-use ringdns_dataplane::{access::AccessList, clock::Clock, prefix::Prefix};
+use ringdns_dataplane::clock::Clock;
 use ringdns_segment::show;
 use std::{
     io::{self, BufWriter, Write},
@@ -20,30 +21,21 @@ pub struct Log {
     #[arg(long, default_value = "/var/lib/ringdns/query-log")]
     spool_dir: PathBuf,
     /// Show only queries for this name.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "suffix")]
     name: Option<String>,
-    /// Show only queries for this name and names below it.
-    #[arg(long, conflicts_with = "name")]
-    suffix: Option<String>,
-    /// Show only queries of this client, or of clients in this prefix.
-    #[arg(long)]
-    client: Option<Prefix>,
     /// Show only queries no older than this: 90s, 10m, 1h, 7d.
     #[arg(long)]
     since: Option<TimeSpan>,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 impl Log {
     /// Prints the rows that it names.
     pub fn print(&self, json: bool) -> anyhow::Result<()> {
-        let name = |text: &Option<String>| text.as_deref().map(show::name).transpose();
         let since_ms = self.since.map(|since| Clock::start().epoch_millis() - since.0.as_millis() as i64);
-        let filter = show::Filter {
-            name: name(&self.name)?,
-            suffix: name(&self.suffix)?,
-            clients: self.client.map(|prefix| AccessList::new(&[prefix], &[])).transpose()?,
-            since_ms,
-        };
+        let name = self.name.as_deref().map(show::name).transpose()?;
+        let filter = show::Filter { name, since_ms, ..self.filter.rows()? };
         let mut out = BufWriter::new(io::stdout().lock());
         let row = |entry: &show::LogEntry| {
             if !json {
@@ -61,7 +53,7 @@ impl Log {
         });
         told.and_then(|()| out.flush()).with_context(|| {
             let folder = self.spool_dir.display();
-            format!("{folder}: is it the query_self.spool_dir of ringdnsd, and are you its user or root?")
+            format!("{folder}: is it the query_log.spool_dir of ringdnsd, and are you its user or root?")
         })?;
         if damaged > 0 {
             let are = if damaged == 1 { "is" } else { "are" };

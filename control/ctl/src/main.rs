@@ -4,11 +4,13 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod capture;
 mod command;
 mod config;
 mod doctor;
 mod explain;
 mod export;
+mod filter;
 mod log;
 mod monitor;
 mod offline;
@@ -18,6 +20,7 @@ mod print;
 mod report;
 mod table;
 mod talk;
+mod tap;
 mod tokens;
 mod top;
 mod upkeep;

@@ -11,7 +11,6 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::{
     fmt, fs,
-    io::{self, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -99,30 +98,15 @@ impl Ringdnsd {
         if status == StatusCode::OK { Ok(body) } else { Err(refused(status, &body)) }
     }
 
-    /// Prints rows of the query log as they arrive, until `count` rows are printed or ringdnsd
-    /// stops.
-    pub(super) async fn tap(&self, mut count: u64) -> anyhow::Result<()> {
-        let response = self.exchange(Method::GET, "/v1/log/tap").await?;
-        let status = response.status();
-        let mut body = response.into_body();
-        if status != StatusCode::OK {
-            return Err(refused(status, &body.collect().await?.to_bytes()));
+    /// Begins an answer that comes in parts, as long as it may take.
+    pub(super) async fn stream(&self, path: &str) -> anyhow::Result<Incoming> {
+        let response = self.exchange(Method::GET, path).await?;
+        let (status, body) = (response.status(), response.into_body());
+        if status == StatusCode::OK {
+            Ok(body)
+        } else {
+            Err(refused(status, &body.collect().await?.to_bytes()))
         }
-        let mut out = io::stdout().lock();
-        while count > 0
-            && let Some(frame) = body.frame().await
-        {
-            let rows = frame?.into_data().unwrap_or_default();
-            // The last piece may be a partial row; the next frame has the rest.
-            for piece in rows.split_inclusive(|byte| *byte == b'\n') {
-                if count > 0 {
-                    out.write_all(piece)?;
-                    count -= u64::from(piece.ends_with(b"\n"));
-                }
-            }
-            out.flush()?;
-        }
-        Ok(())
     }
 
     pub(super) async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {

@@ -27,6 +27,7 @@ use crate::{
     service_manager,
     stop::{self, GRACE, StopSignals},
     tokens::Tokens,
+    upstream_messages::UpstreamMessages,
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
@@ -118,6 +119,9 @@ pub fn run(
         log.set_groups(policy::log_groups(&policy, &groups));
     }
     let tap = Dnstap::new(config.dnstap.as_ref(), clock)?;
+    if let Some(tap) = tap.clone().filter(|tap| tap.wants_upstreams()) {
+        resolver.set_upstream_reader(Arc::new(UpstreamMessages(tap)));
+    }
     let (ended, ends) = unbounded_channel();
     let host_problems = Arc::new(HostProblems::on(&claim.addresses()));
     let common = Common {
@@ -473,6 +477,7 @@ impl Plane {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
             tap: self.tap,
+            captures: Default::default(),
             sweeper,
             snapshot,
             ready: AtomicBool::new(false),

@@ -44,5 +44,6 @@ pub mod sandbox;
 pub mod service_manager;
 pub mod stop;
 pub mod tokens;
+mod upstream_messages;
 pub mod verdict;
 pub mod workers;

@@ -1,9 +1,9 @@
-//! dnstap output: tells a reader on a Unix socket or over TCP of queries and responses of clients, as
-//! Protocol Buffers in Frame Streams.
+//! dnstap output: tells a reader on a Unix socket or over TCP of queries and responses of clients and
+//! upstreams, as Protocol Buffers in Frame Streams.
 //!
 //! ```text
 //!  workers ──pages of mirrored packets──► thread "dnstap" ── encode ──► socket ──► reader
-//!  TCP listener ──encoded frames────────►
+//!  TCP listener, resolver ──encoded frames──►
 //! ```
 //!
 //! No worker waits. A reader that stalls holds up the thread alone; pages run out, and packets are
@@ -36,8 +36,8 @@ use std::{
     },
 };
 
-/// Most bytes of encoded messages over TCP that wait to be sent.
-const TCP_BYTES: usize = 1 << 20;
+/// Most bytes of encoded messages over TCP that wait to be sent, and of those with upstreams.
+const DESK_BYTES: usize = 1 << 20;
 
 /// Difference to the wall clock in nanoseconds from which times follow it.
 const EPOCH_STEP: u64 = 1_000_000;
@@ -65,8 +65,8 @@ counters! {
 struct Losses {
     unconnected: ringdns_common::counters::Counter,
     broken: ringdns_common::counters::Counter,
-    tcp_offered: ringdns_common::counters::Counter,
-    tcp_full: ringdns_common::counters::Counter,
+    desk_offered: ringdns_common::counters::Counter,
+    desk_full: ringdns_common::counters::Counter,
 }
 
 /// Sums of dnstap messages: `offered = sent + unfit + lost + in_hand`.
@@ -113,7 +113,8 @@ pub struct Dnstap {
     /// Start of the clock in Unix nanoseconds.
     epoch: AtomicU64,
     lines: Mutex<Vec<Arc<MirrorLine>>>,
-    tcp: Mutex<TcpDesk>,
+    tcp: Mutex<Desk>,
+    upstreams: Mutex<Desk>,
     is_connected: AtomicBool,
     losses: Losses,
     /// Reason why nothing is sent, while that is so.
@@ -122,8 +123,8 @@ pub struct Dnstap {
     pub counters: DnstapCounters,
 }
 
-/// Messages of the TCP listener.
-struct TcpDesk {
+/// Messages that the control plane encodes: those of the TCP listener, or those with upstreams.
+struct Desk {
     picks: Picks,
     frames: Vec<u8>,
     count: u64,
@@ -136,15 +137,16 @@ impl Dnstap {
         let sieve = Sieve::new(config.sample, &[], &[]).map_err(|error| {
             Problem::new("dnstap.sample", error.to_string(), "Give 1 to send every message")
         })?;
-        let tcp = TcpDesk { picks: sieve.picks(rand::random()), frames: Vec::new(), count: 0 };
+        let desk = || Mutex::new(Desk { picks: sieve.picks(rand::random()), frames: Vec::new(), count: 0 });
         Ok(Some(Arc::new(Dnstap {
             encoder: Encoder::new(&config.identity, &config.version),
             config: config.clone(),
-            sieve: Arc::new(sieve),
             clock,
             epoch: AtomicU64::new(clock.epoch_nanos()),
             lines: Mutex::default(),
-            tcp: Mutex::new(tcp),
+            tcp: desk(),
+            upstreams: desk(),
+            sieve: Arc::new(sieve),
             is_connected: AtomicBool::new(false),
             losses: Losses::default(),
             fault: Fault::default(),
@@ -193,24 +195,55 @@ impl Dnstap {
         received: Nanos,
         wire: &[u8],
     ) {
-        let wanted = match kind {
-            Kind::ClientQuery => DnstapMessage::ClientQuery,
-            Kind::ClientResponse => DnstapMessage::ClientResponse,
-        };
-        if !self.wants(wanted) {
+        let transport = Transport::Tcp;
+        self.note(&self.tcp, kind, transport, (client, server), received, wire);
+    }
+
+    /// Encodes a message, unless the reader is slow.
+    fn note(
+        &self,
+        desk: &Mutex<Desk>,
+        kind: Kind,
+        transport: Transport,
+        (client, server): (SocketAddr, SocketAddr),
+        began: Nanos,
+        wire: &[u8],
+    ) {
+        if !self.wants(kind.key()) {
             return;
         }
         let epoch = self.epoch();
-        let (query_time, response_time) = (epoch + received, epoch + self.clock.nanos());
-        let transport = Transport::Tcp;
+        let (query_time, response_time) = (epoch + began, epoch + self.clock.nanos());
         let message = Tapped { kind, transport, client, server, query_time, response_time, wire };
-        self.losses.tcp_offered.inc();
-        let mut desk = self.tcp.lock();
-        if desk.frames.len() + wire.len() > TCP_BYTES {
-            return self.losses.tcp_full.inc();
+        self.losses.desk_offered.inc();
+        let mut desk = desk.lock();
+        if desk.frames.len() + wire.len() > DESK_BYTES {
+            return self.losses.desk_full.inc();
         }
         self.encoder.append(&message, &mut desk.frames);
         desk.count += 1;
+    }
+
+    /// Whether messages with upstreams are wanted.
+    pub fn wants_upstreams(&self) -> bool {
+        self.wants(DnstapMessage::ForwarderQuery) || self.wants(DnstapMessage::ForwarderResponse)
+    }
+
+    /// Returns the time now if the next exchange with an upstream is sampled.
+    pub fn pick_upstream(&self) -> Option<Nanos> {
+        self.upstreams.lock().picks.take().then(|| self.clock.nanos())
+    }
+
+    /// Notes a sampled message between this server and an upstream, which was asked at `asked`.
+    pub fn note_upstream(
+        &self,
+        kind: Kind,
+        transport: Transport,
+        ends: (SocketAddr, SocketAddr),
+        asked: Nanos,
+        wire: &[u8],
+    ) {
+        self.note(&self.upstreams, kind, transport, ends, asked, wire);
     }
 
     /// Whether a reader is connected.
@@ -229,9 +262,21 @@ impl Dnstap {
         let (sent, unfit) = (self.counters.sent.get(), self.counters.unfit.get());
         let (unconnected, broken) = (self.losses.unconnected.get(), self.losses.broken.get());
         let lines = self.lines.lock();
-        let buffer_full = lines.iter().map(|line| line.lost()).sum::<u64>() + self.losses.tcp_full.get();
-        let offered = lines.iter().map(|line| line.offered()).sum::<u64>() + self.losses.tcp_offered.get();
+        let buffer_full = lines.iter().map(|line| line.lost()).sum::<u64>() + self.losses.desk_full.get();
+        let offered = lines.iter().map(|line| line.offered()).sum::<u64>() + self.losses.desk_offered.get();
         Sums { offered, sent, unfit, buffer_full, unconnected, broken }
+    }
+}
+
+impl Kind {
+    /// Returns the word of the configuration for such messages.
+    fn key(self) -> DnstapMessage {
+        match self {
+            Kind::ClientQuery => DnstapMessage::ClientQuery,
+            Kind::ClientResponse => DnstapMessage::ClientResponse,
+            Kind::ForwarderQuery => DnstapMessage::ForwarderQuery,
+            Kind::ForwarderResponse => DnstapMessage::ForwarderResponse,
+        }
     }
 }
 

@@ -12,6 +12,10 @@ pub enum Kind {
     ClientQuery = 5,
     /// Response to a client.
     ClientResponse = 6,
+    /// Query to an upstream.
+    ForwarderQuery = 7,
+    /// Response of an upstream.
+    ForwarderResponse = 8,
 }
 
 /// Transport of a message: `SocketProtocol`.
@@ -21,6 +25,10 @@ pub enum Transport {
     Udp = 1,
     /// DNS over TCP (RFC 1035 section 4.2.2).
     Tcp = 2,
+    /// DNS over TLS (RFC 7858).
+    Tls = 3,
+    /// DNS over HTTPS (RFC 8484).
+    Https = 4,
 }
 
 /// Message to be told.
@@ -30,13 +38,14 @@ pub struct Tapped<'a> {
     pub kind: Kind,
     /// Transport.
     pub transport: Transport,
-    /// Address of the client.
+    /// Address of the client; with an upstream, of this server.
     pub client: SocketAddr,
-    /// Address of this server.
+    /// Address of this server; with an upstream, of that.
     pub server: SocketAddr,
-    /// Unix time at which the query was received, in nanoseconds.
+    /// Unix time at which the query was received, or sent to the upstream, in nanoseconds.
     pub query_time: u64,
-    /// Unix time at which the response was sent, in nanoseconds; only of a response.
+    /// Unix time at which the response was sent, or received from the upstream, in nanoseconds; only of a
+    /// response.
     pub response_time: u64,
     /// DNS message: of a query the query, of a response the response.
     pub wire: &'a [u8],
@@ -130,8 +139,8 @@ fn fields(message: &Tapped<'_>, to: &mut Vec<u8>) {
     varint(to, inner::QUERY_TIME_SEC, query_time / SECOND);
     fixed(to, inner::QUERY_TIME_NSEC, (query_time % SECOND) as u32);
     match kind {
-        Kind::ClientQuery => bytes(to, inner::QUERY_MESSAGE, wire),
-        Kind::ClientResponse => {
+        Kind::ClientQuery | Kind::ForwarderQuery => bytes(to, inner::QUERY_MESSAGE, wire),
+        Kind::ClientResponse | Kind::ForwarderResponse => {
             varint(to, inner::RESPONSE_TIME_SEC, response_time / SECOND);
             fixed(to, inner::RESPONSE_TIME_NSEC, (response_time % SECOND) as u32);
             bytes(to, inner::RESPONSE_MESSAGE, wire);

@@ -232,11 +232,11 @@ impl Courier {
 
     /// Fills an empty parcel with messages. Returns whether there were any.
     fn fill(&mut self) -> bool {
-        let Dnstap { lines, encoder, tcp, counters, .. } = &*self.tap;
+        let Dnstap { lines, encoder, tcp, upstreams, counters, .. } = &*self.tap;
         let Parcel { frames, count, .. } = &mut self.parcel;
         let epoch = self.tap.epoch();
-        {
-            let mut desk = tcp.lock();
+        for desk in [tcp, upstreams] {
+            let mut desk = desk.lock();
             frames.append(&mut desk.frames);
             *count += std::mem::take(&mut desk.count);
         }
@@ -272,11 +272,12 @@ impl Courier {
 
     /// Drops the messages that wait.
     fn drop_waiting(&self) {
-        let mut lost = {
-            let mut desk = self.tap.tcp.lock();
+        let mut lost = 0;
+        for desk in [&self.tap.tcp, &self.tap.upstreams] {
+            let mut desk = desk.lock();
             desk.frames.clear();
-            std::mem::take(&mut desk.count)
-        };
+            lost += std::mem::take(&mut desk.count);
+        }
         for line in self.tap.lines.lock().iter() {
             while let Some(page) = line.collect() {
                 lost += page.len() as u64;

@@ -2,7 +2,7 @@
 
 use super::{decision::RuleDecision, *};
 use futures_util::StreamExt;
-use ringdns_common::{counters::Total, names};
+use ringdns_common::{counters::Total, filter::ExchangeFilter, names};
 use ringdns_dataplane::{
     checksum::Checksums,
     dns::{key::Key, rcode},
@@ -180,7 +180,7 @@ async fn groups_that_are_not_logged_have_no_rows() {
     let mut worker = Worker::new(&log);
     let (writer, mut rows) = mpsc::channel(CHANNEL);
     let collector = collector(&log, &[&worker], Some(writer));
-    let mut tap = Box::pin(log.taps.open().unwrap());
+    let mut tap = Box::pin(log.taps.open(ExchangeFilter::default()).unwrap());
     let kids = [("198.51.100.0/24".parse().unwrap(), Group::new(1).unwrap())];
     let mut groups = LogGroups { clients: ClientGroups::new(&kids).unwrap(), ..LogGroups::default() };
     let mut ask = |log: &QueryLog| {
@@ -273,7 +273,10 @@ async fn listeners_have_lines_and_hold_nobody_up() {
     batch(0..3);
     let LogCounters { unwanted, tapped, tap_full, .. } = &log.counters;
     assert_eq!((unwanted.get(), tapped.get(), log.taps.is_empty()), (3, 0, true));
-    let (mut reads, sleeps) = (Box::pin(log.taps.open().unwrap()), log.taps.open().unwrap());
+    let (mut reads, sleeps) = (
+        Box::pin(log.taps.open(ExchangeFilter::default()).unwrap()),
+        log.taps.open(ExchangeFilter::default()).unwrap(),
+    );
     let mut lines = Vec::new();
     for _ in 0..20 {
         batch(7..9);
@@ -288,7 +291,7 @@ async fn listeners_have_lines_and_hold_nobody_up() {
     assert_eq!(unwanted.get(), 43);
     // A closed tap makes room for another: there are eight at most.
     drop(sleeps);
-    let others: Vec<_> = std::iter::from_fn(|| log.taps.open()).collect();
+    let others: Vec<_> = std::iter::from_fn(|| log.taps.open(ExchangeFilter::default())).collect();
     assert_eq!((others.len(), log.taps.len()), (7, 8));
     drop(others);
     batch(1..2);
@@ -299,6 +302,49 @@ async fn listeners_have_lines_and_hold_nobody_up() {
         assert!(reads.next().await.is_none(), "the end of the log is the end of the stream");
     });
     finished.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tap_with_a_filter_gets_matching_rows_and_misses_no_others() {
+    let log = log("");
+    let mut worker = Worker::new(&log);
+    let collector = collector(&log, &[&worker], None);
+    let open = ExchangeFilter::default;
+    let client = |text: &str| ExchangeFilter { client: Some(text.parse().unwrap()), ..open() };
+    let suffix = |text: &str| ExchangeFilter { suffix: Some(names::name(text).unwrap()), ..open() };
+    // Rows: a miss of AAAA with NXDOMAIN, and hits of A with NOERROR.
+    let filters = [
+        (open(), 3),
+        (client("198.51.100.0/24"), 1),
+        (client("2001:db8::/32"), 1),
+        (suffix("example"), 2),
+        (suffix("."), 2),
+        (ExchangeFilter { qtype: Some(28), ..open() }, 1),
+        (ExchangeFilter { outcome: Some(Outcome::Rejected), ..open() }, 1),
+        (ExchangeFilter { rcode: Some(3), ..suffix("example") }, 1),
+    ];
+    let taps: Vec<_> = filters.iter().map(|(filter, _)| log.taps.open(filter.clone()).unwrap()).collect();
+    worker.note("198.51.100.7:999", "www.example");
+    worker.recorder.hand_on();
+    log.note_tcp(&query("tcp.example"), over_tcp("2001:db8::7", Outcome::Hit));
+    log.note_tcp(&Query::default(), over_tcp("::ffff:10.0.0.1", Outcome::Rejected));
+    while collector.collect() {}
+    for (tap, (filter, expected)) in taps.into_iter().zip(&filters) {
+        let text = Box::pin(tap).next().await.unwrap().unwrap();
+        let rows = text.iter().filter(|byte| **byte == b'\n').count();
+        assert_eq!(rows, *expected, "{filter:?}");
+    }
+    let slow = log.taps.open(client("198.51.100.7")).unwrap();
+    for _ in 0..20 {
+        worker.note("198.51.100.7:999", "www.example");
+        worker.recorder.hand_on();
+        log.note_tcp(&query("tcp.example"), over_tcp("2001:db8::7", Outcome::Hit));
+        while collector.collect() {}
+    }
+    // Only matching rows fill its eight places, and only these are counted.
+    let LogCounters { tapped, tap_full, .. } = &log.counters;
+    assert_eq!((tapped.get(), tap_full.get()), (12 + 8, 12));
+    drop(slow);
 }
 
 #[test]

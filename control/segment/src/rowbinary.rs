@@ -5,7 +5,7 @@ use super::{
     segment::Damage,
 };
 use ringdns_dataplane::dns::key::{display_name, is_plain};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use std::{
     fmt::{self, Write},
     net::{IpAddr, Ipv6Addr},
@@ -166,8 +166,8 @@ fn put_len(bytes: &mut Vec<u8>, mut len: usize) {
     bytes.push(len as u8);
 }
 
-/// A decoded row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A decoded row. A row of a tap has neither appliance nor segment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Unix time of receipt, in milliseconds.
     pub time_ms: i64,
@@ -193,27 +193,39 @@ pub struct LogEntry {
     /// Nanoseconds from receipt to answer.
     pub service_ns: u32,
     /// Upstream that gave the answer; empty if none was asked.
+    #[serde(deserialize_with = "or_empty")]
     pub upstream: String,
     /// Microseconds that the upstream took.
     pub upstream_us: u32,
     /// List that gave the answer; empty if none did.
+    #[serde(deserialize_with = "or_empty")]
     pub list: String,
     /// Group of the client.
+    #[serde(deserialize_with = "or_empty")]
     pub client_group: String,
     /// Name of the client; empty if none is known.
+    #[serde(deserialize_with = "or_empty")]
     pub client_name: String,
     /// Action on the question.
     pub action: String,
     /// Rule of the list; empty if none is known.
+    #[serde(deserialize_with = "or_empty")]
     pub rule: String,
     /// Extended error of the list's answers; empty if there is none.
     pub ede: String,
     /// Number of answers that this one stands for.
     pub sample: u32,
     /// Name of the appliance that logged it.
+    #[serde(default)]
     pub appliance: String,
     /// Id of the segment that holds it.
+    #[serde(default)]
     pub segment: u64,
+}
+
+/// Reads a text, or nothing as an empty one.
+fn or_empty<'a, D: Deserializer<'a>>(from: D) -> Result<String, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
 /// Decodes rows. Ends after the first row that cannot be decoded.

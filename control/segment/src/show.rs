@@ -23,6 +23,12 @@ pub struct Filter {
     pub clients: Option<AccessList>,
     /// Earliest time of the rows, in milliseconds of Unix time.
     pub since_ms: Option<i64>,
+    /// Type of the questions, as rows have it.
+    pub rtype: Option<String>,
+    /// Outcome of the queries.
+    pub outcome: Option<String>,
+    /// Response code of the answers, as rows have it.
+    pub rcode: Option<String>,
 }
 
 impl Filter {
@@ -36,6 +42,9 @@ impl Filter {
             && self.suffix.as_deref().is_none_or(below)
             && self.clients.as_ref().is_none_or(|clients| clients.allows(entry.client))
             && self.since_ms.is_none_or(|since| entry.time_ms >= since)
+            && self.rtype.as_ref().is_none_or(|rtype| entry.rtype == *rtype)
+            && self.outcome.as_ref().is_none_or(|outcome| entry.outcome == *outcome)
+            && self.rcode.as_ref().is_none_or(|rcode| entry.rcode == *rcode)
     }
 }
 

@@ -23,28 +23,29 @@ use std::{collections::BTreeMap, time::Duration};
 const TURNS: [Nanos; 2] = [20_000_000_000, 20_000_001_000];
 const SENT: Nanos = 20_000_001_500;
 
-const BOTH: Directions = Directions { queries: true, replies: true };
+pub(crate) const BOTH: Directions = Directions { queries: true, replies: true };
 
-struct Scene {
-    worker: Worker<SimPort>,
+/// Worker on a simulated wire, with a mirror for dnstap.
+pub(crate) struct Scene {
+    pub worker: Worker<SimPort>,
     wire: SimLink,
-    link: Arc<Link>,
-    line: Arc<MirrorLine>,
+    pub link: Arc<Link>,
+    pub line: Arc<MirrorLine>,
 }
 
 /// Packet of a mirror, with what was noted of it.
 #[derive(Clone, Debug, PartialEq)]
-struct Copied {
-    exchange: u64,
-    direction: Direction,
-    fate: Fate,
+pub(crate) struct Copied {
+    pub exchange: u64,
+    pub direction: Direction,
+    pub fate: Fate,
     times: [Nanos; 2],
     message: Option<Vec<u8>>,
-    packet: Vec<u8>,
+    pub packet: Vec<u8>,
 }
 
 impl Scene {
-    fn new(sample: u32, directions: Directions) -> Self {
+    pub fn new(sample: u32, directions: Directions) -> Self {
         let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
         let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
         let line = Arc::new(MirrorLine::new(2));
@@ -71,11 +72,21 @@ impl Scene {
     }
 
     /// Sends packets, answers the questions that reach the control plane, and returns the replies.
-    fn ask(&mut self, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    pub fn ask(&mut self, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        self.receive(packets);
+        self.settle()
+    }
+
+    /// Sends packets, and answers those that the worker can answer by itself.
+    pub fn receive(&mut self, packets: &[Vec<u8>]) {
         packets.iter().for_each(|packet| assert!(self.wire.inject(packet)));
         while self.wire.waiting() > 0 {
             self.worker.turn(TURNS[0]);
         }
+    }
+
+    /// Answers the questions that reach the control plane, and returns all replies.
+    pub fn settle(&mut self) -> Vec<Vec<u8>> {
         while let Some(mut record) = self.link.take() {
             let query = testing::query("new.example.", RecordType::A);
             record.source = AnswerSource::of(crate::log::Tier::Upstream);
@@ -91,15 +102,20 @@ impl Scene {
     }
 
     /// Ends the worker, which hands on its last page, and collects all packets.
-    fn end(mut self) -> Vec<Copied> {
+    pub fn end(mut self) -> Vec<Copied> {
         self.link.request_stop();
         self.worker.run().unwrap();
         self.collect()
     }
 
     fn collect(&self) -> Vec<Copied> {
+        Self::collect_of(&self.line)
+    }
+
+    /// Collects the packets of a line.
+    pub fn collect_of(line: &MirrorLine) -> Vec<Copied> {
         let mut all = Vec::new();
-        while let Some(page) = self.line.collect() {
+        while let Some(page) = line.collect() {
             all.extend(page.iter().map(|mirrored| Copied {
                 exchange: mirrored.exchange,
                 direction: mirrored.direction,
@@ -108,7 +124,7 @@ impl Scene {
                 message: mirrored.envelope.datagram(mirrored.packet).map(|(.., message)| message.to_vec()),
                 packet: mirrored.packet.to_vec(),
             }));
-            self.line.give_back(page);
+            line.give_back(page);
         }
         all
     }
@@ -126,7 +142,7 @@ fn in_chaos(query: &mut Message) {
 
 /// Returns packets of every fate over every link header, each with the fate and whether it has a
 /// reply.
-fn packets() -> Vec<(Vec<u8>, Fate)> {
+pub(crate) fn packets() -> Vec<(Vec<u8>, Fate)> {
     let core = Fate::Answered(Outcome::Hit, AnswerSource::of(crate::log::Tier::Core));
     let rejected = Fate::Answered(Outcome::Rejected, AnswerSource::default());
     let mut packets = Vec::new();

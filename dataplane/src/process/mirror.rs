@@ -6,7 +6,7 @@ use crate::{
     dns::header,
     frame::{Frame, Frames},
     log::{AnswerSource, Outcome, Picks, Protocol, Tier},
-    mirror::{Direction, Directions, Fate, MirrorConfig, MirrorLine, PacketRecord, Page},
+    mirror::{Direction, Directions, Exchanges, Fate, MirrorConfig, MirrorLine, PacketRecord, Page},
     packet::{Envelope, plain::Window},
     port::BURST,
     process::Verdict,
@@ -17,9 +17,23 @@ use std::{sync::Arc, time::Duration};
 /// Time after which a page with a packet in it is handed on at the latest, in nanoseconds.
 const PATIENCE: Nanos = 100_000_000;
 
+/// Use of a mirror.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MirrorUse {
+    /// dnstap, as long as the worker runs.
+    Dnstap,
+    /// Capture, for a time.
+    Capture {
+        /// Number from which its exchanges are counted.
+        first: u64,
+    },
+}
+
 /// Mirror of one worker.
+#[derive(Debug)]
 pub struct Mirror {
     line: Arc<MirrorLine>,
+    used: MirrorUse,
     picks: Picks,
     directions: Directions,
     protocol: Protocol,
@@ -39,12 +53,16 @@ pub struct Mirror {
 
 impl Mirror {
     /// Creates a mirror of packets that arrive over `protocol`.
-    pub fn new(setup: MirrorConfig, protocol: Protocol) -> Self {
+    pub fn new(setup: MirrorConfig, protocol: Protocol, used: MirrorUse) -> Self {
         let MirrorConfig { line, sieve, directions, seed } = setup;
         let picks = sieve.picks(seed);
         let (page, queries) = (None, [None; BURST]);
-        let (settled, picked, first, tally) = (0, 0, 0, [0; 2]);
-        Mirror { line, picks, directions, protocol, page, settled, picked, queries, first, tally }
+        let (settled, picked, tally) = (0, 0, [0; 2]);
+        let first = match used {
+            MirrorUse::Dnstap => 0,
+            MirrorUse::Capture { first } => first,
+        };
+        Mirror { line, used, picks, directions, protocol, page, settled, picked, queries, first, tally }
     }
 
     /// Chooses frames of a burst, which was received at `at` and is not yet worked on, and copies
@@ -74,10 +92,29 @@ impl Mirror {
         }
     }
 
-    /// Returns the number of the exchange of a frame of the burst, if it is mirrored.
+    /// Enters the number of the exchange of a frame of the burst, if it is mirrored.
     #[inline]
-    pub fn exchange(&self, nth: usize) -> Option<u64> {
-        (self.picked >> (nth % BURST) & 1 != 0).then_some(self.first + nth as u64)
+    pub(crate) fn enter(&self, nth: usize, exchanges: &mut Exchanges) {
+        let exchange = (self.picked >> (nth % BURST) & 1 != 0).then_some(self.first + nth as u64);
+        *match self.used {
+            MirrorUse::Dnstap => &mut exchanges.dnstap,
+            MirrorUse::Capture { .. } => &mut exchanges.capture,
+        } = exchange;
+    }
+
+    /// Returns the number of an exchange in this mirror; `None`: its query is not in it.
+    #[inline]
+    pub(crate) fn of(&self, exchanges: &Exchanges) -> Option<u64> {
+        match self.used {
+            MirrorUse::Dnstap => exchanges.dnstap,
+            // A query may have waited since an earlier capture.
+            MirrorUse::Capture { first } => exchanges.capture.filter(|exchange| *exchange >= first),
+        }
+    }
+
+    /// Whether it is the mirror of a capture.
+    pub fn is_capture(&self) -> bool {
+        matches!(self.used, MirrorUse::Capture { .. })
     }
 
     /// Notes the fates of the chosen frames, and copies their replies, which are not sent yet.
@@ -157,17 +194,24 @@ impl Mirror {
     /// Ends a turn: the replies mirrored in it were sent by `end`.
     #[inline(never)]
     pub fn settle(&mut self, end: Nanos) {
-        let [offered, lost] = std::mem::take(&mut self.tally);
-        if offered == 0 {
+        if !self.count() {
             return;
         }
-        self.line.count(offered, lost);
         let Some(page) = &mut self.page else { return };
         page.settle(self.settled, end);
         self.settled = page.len();
         if !page.has_room() {
             self.hand_on();
         }
+    }
+
+    /// Publishes the numbers of packets so far. Returns whether there were any since the last time.
+    pub fn count(&mut self) -> bool {
+        let [offered, lost] = std::mem::take(&mut self.tally);
+        if offered > 0 {
+            self.line.count(offered, lost);
+        }
+        offered > 0
     }
 
     /// Hands on a page that has waited long enough. For between turns.

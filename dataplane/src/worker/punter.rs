@@ -2,6 +2,7 @@
 
 use crate::{
     clock::Nanos,
+    mirror::Exchanges,
     packet::Envelope,
     pool::RecordPool,
     process::Slot,
@@ -19,8 +20,8 @@ pub struct Punter<'a> {
     pub now: Nanos,
     pub port: u32,
     pub generation: u64,
-    /// Number of the exchange in the mirror, of the query at hand.
-    pub exchange: Option<u64>,
+    /// Numbers of the exchange in the mirrors, of the query at hand.
+    pub exchanges: Exchanges,
 }
 
 impl Punter<'_> {
@@ -74,7 +75,7 @@ impl Punter<'_> {
         record.purpose = purpose;
         record.notify = notify.map(Box::from);
         record.group = slot.group;
-        record.exchange = self.exchange;
+        record.exchanges = self.exchanges;
         record.received = self.now;
         record.port = self.port;
         record.generation = self.generation;

@@ -47,11 +47,9 @@ impl<P: Port> Worker<P> {
             let packet = self.port.frames().packet(&frame);
             log.note_returned(record.received, packet, envelope, &record.query.key, (record.source, outcome));
         }
-        if let (Some(mirror), Some(exchange)) = (&mut self.mirror, record.exchange) {
-            let answer = (record.source, record.source.outcome(answer.status.rcode(), age));
-            let packet = self.port.frames().packet(&frame);
-            mirror.note_returned((record.received, exchange), packet, envelope, answer);
-        }
+        let told = (record.source, record.source.outcome(answer.status.rcode(), age));
+        let packet = self.port.frames().packet(&frame);
+        self.mirrors.note_returned((record.received, record.exchanges), packet, envelope, told);
         self.port.send(frame);
         let rcode = answer.status.rcode().into();
         self.link.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
@@ -88,10 +86,8 @@ impl<P: Port> Worker<P> {
             let packet = self.port.frames().packet(&frame);
             log.note_returned(record.received, packet, envelope, &record.query.key, answer);
         }
-        if let (Some(mirror), Some(exchange)) = (&mut self.mirror, record.exchange) {
-            let packet = self.port.frames().packet(&frame);
-            mirror.note_returned((record.received, exchange), packet, envelope, answer);
-        }
+        let packet = self.port.frames().packet(&frame);
+        self.mirrors.note_returned((record.received, record.exchanges), packet, envelope, answer);
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.waited.push(record.received);

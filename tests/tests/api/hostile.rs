@@ -30,6 +30,11 @@ fn operate(path: &str) -> Vec<u8> {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATE}\r\n\r\n").into_bytes()
 }
 
+/// Reads with the role of those who may change something.
+fn operating(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATE}\r\n\r\n").into_bytes()
+}
+
 fn long(count: usize) -> String {
     "a".repeat(count)
 }
@@ -116,6 +121,14 @@ fn parameters() -> Vec<Case> {
         (operate("/v1/policy/override?name=www.example&action=block&group=nobody"), &[400]),
         (operate("/v1/policy/pause?client=192.0.2.0/24"), &[400]),
         (operate("/v1/policy/refresh?name=nothing"), &[400]),
+        (get("/v1/log/tap?client=10.0.0.1/8"), &[400]),
+        (get("/v1/log/tap?outcome=%00"), &[400]),
+        (get("/v1/log/tap?dropped=true"), &[400]),
+        (operating("/v1/capture?packets=0"), &[400]),
+        (operating("/v1/capture?seconds=3601"), &[400]),
+        (operating("/v1/capture?rcode=FINE"), &[400]),
+        (operating("/v1/capture?dropped=true&outcome=hit"), &[400]),
+        (operating("/v1/capture?file=/etc/passwd"), &[400]),
         (operate("/v1/logging?filter=loud%3Dvery"), &[400]),
         (operate("/v1/logging?filter=debug&seconds=86401"), &[400]),
         (operate("/v1/debug/pprof/profile?seconds=301"), &[405]),
@@ -182,6 +195,7 @@ fn callers() -> Vec<Case> {
         (anyone("GET /v1/explain?name=www.example"), &[401]),
         (anyone("GET /v1/names?address=192.0.2.1"), &[401]),
         (anyone("GET /v1/log/tap"), &[401]),
+        (anyone("GET /v1/capture"), &[401]),
         (anyone("GET /v1/audit"), &[401]),
         (anyone("GET /v1/debug/pprof/heap"), &[401]),
         (anyone("POST /v1/reload"), &[401]),
@@ -192,6 +206,8 @@ fn callers() -> Vec<Case> {
         (head("POST /v1/policy/pause HTTP/1.1"), &[403]),
         (head("POST /v1/logging?filter=trace HTTP/1.1"), &[403]),
         (get("/v1/audit"), &[403]),
+        (get("/v1/capture"), &[403]),
+        (head("POST /v1/capture/end HTTP/1.1"), &[403]),
         (get("/v1/debug/pprof/heap"), &[403]),
         (with(purge, "Bearer wrong"), &[401]),
         (with(purge, "Bearer"), &[401]),

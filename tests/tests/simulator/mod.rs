@@ -138,6 +138,7 @@ impl Simulator {
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: None,
             tap: None,
+            captures: Default::default(),
             ready: AtomicBool::new(true),
             draining: AtomicBool::new(false),
             levels: Default::default(),

@@ -1,4 +1,4 @@
-//! `[dnstap]`: messages of clients, told to a reader of dnstap.
+//! `[dnstap]`: messages of clients and upstreams, told to a reader of dnstap.
 
 use super::query_log::host_name;
 use crate::{
@@ -22,7 +22,7 @@ const SOCKET_PATH_MAX: usize = 107;
 const TEXT_MAX: usize = 255;
 
 table! {
-    /// dnstap: queries and responses of clients, as they are on the wire, told to a reader such as
+    /// dnstap: queries and responses of clients and upstreams, as they are on the wire, told to a reader such as
     /// `fstrm_capture` or `dnstap`. ringdnsd connects to the reader (Frame Streams, in both directions)
     /// and connects again when it is gone. Messages that the reader does not take in time are lost and
     /// counted; answers never wait. See docs/dnstap.md.
@@ -33,7 +33,8 @@ table! {
         /// not encrypted.
         address: Option<String> = None,
         /// Messages that are sent: `"client_query"` (queries as received, also those that are dropped),
-        /// `"client_response"` (responses as sent).
+        /// `"client_response"` (responses as sent), `"forwarder_query"`
+        /// and `"forwarder_response"` (queries to upstreams, and their responses).
         messages: Vec<DnstapMessage> = vec![DnstapMessage::ClientResponse],
         /// Sampling rate: one exchange in this many is told, chosen at random. 1: every exchange.
         sample: u32 = 1,
@@ -57,6 +58,10 @@ choice! {
         /// Response as sent to a client.
         #[default]
         ClientResponse = "client_response",
+        /// Query as sent to an upstream.
+        ForwarderQuery = "forwarder_query",
+        /// Response as received from an upstream.
+        ForwarderResponse = "forwarder_response",
     }
 }
 

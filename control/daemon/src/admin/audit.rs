@@ -4,6 +4,7 @@
 use super::{
     Service, SharedService,
     caller::Caller,
+    capture,
     guard::{ApiError, Parameters, Reason},
 };
 use axum::{
@@ -128,9 +129,11 @@ impl Drop for Change {
     }
 }
 
-/// Passes a request on, and records it with its result if it changes something.
+/// Passes a request on, and records it with its result if it changes something or captures packets.
 pub(super) async fn record(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    // A capture changes nothing, but it shows packets of clients.
+    let changes =
+        !matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path() == capture::PATH;
     let caller = request.extensions().get::<Caller>().filter(|caller| changes && caller.role().is_some());
     let Some(caller) = caller.cloned() else { return next.run(request).await };
     let (who, peer) = match caller {

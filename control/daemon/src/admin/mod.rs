@@ -7,10 +7,12 @@
 mod audit;
 mod cache;
 mod caller;
+mod capture;
 mod config;
 mod doctor;
 mod explain;
 mod exposition;
+mod filter;
 mod guard;
 mod logging;
 mod metrics;
@@ -35,6 +37,7 @@ pub use audit::AuditLog;
 use axum::extract::State;
 use guard::{ApiError, Parameters};
 pub use problems::Problems;
+pub use ringdns_capture::Captures;
 use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
 use ringdns_dataplane::{clock::Clock, punt::Link};
@@ -111,6 +114,8 @@ pub struct Service {
     pub log: Option<Arc<QueryLog>>,
     /// dnstap output; `None`: there is none.
     pub tap: Option<Arc<Dnstap>>,
+    /// Captures of packets.
+    pub captures: Captures,
     /// Sweeper of the host tier.
     pub sweeper: Arc<Sweeper>,
     /// Snapshot on disk, if one is configured.

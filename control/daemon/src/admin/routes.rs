@@ -2,7 +2,8 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, cache, config, doctor, explain, guard, logging, names, overrides, policy, profile, views,
+    Service, audit, cache, capture, config, doctor, explain, guard, logging, names, overrides, policy,
+    profile, views,
 };
 use axum::{
     Extension, Router,
@@ -99,7 +100,7 @@ fn readers() -> Routes {
     ]))
 }
 
-/// Returns the routes that change something, and the audit log.
+/// Returns the routes that change something or show packets of clients, and the audit log.
 fn operators() -> Routes {
     routes_of([
         routes!(cache::purge),
@@ -111,6 +112,8 @@ fn operators() -> Routes {
         routes!(views::reload),
         routes!(logging::set),
         routes!(audit::list),
+        routes!(capture::capture),
+        routes!(capture::end),
     ])
 }
 

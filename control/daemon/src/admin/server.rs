@@ -8,6 +8,7 @@
 use super::{
     ApiCounters, ApiError, Service,
     caller::{Caller, Peer, Refusals},
+    capture,
     guard::{self, HostRule},
     stall::Unstalled,
 };
@@ -241,12 +242,12 @@ impl Door {
     }
 }
 
-/// Returns the time for a request from its headers until its answer is read. `None`: a tap, which
-/// lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it needs gets no more than a
+/// Returns the time for a request from its headers until its answer is read. `None`: a tap or a capture,
+/// which lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it needs gets no more than a
 /// refusal. `profiles`: whether the caller may take profiles.
 fn allowed(path: &str, role: Option<Role>, profiles: bool) -> Option<Duration> {
     match (path, role) {
-        ("/v1/log/tap", Some(_)) => None,
+        ("/v1/log/tap", Some(_)) | (capture::PATH, Some(Role::Operate)) => None,
         ("/v1/policy/refresh", Some(Role::Operate)) => Some(REFRESH_TIME),
         (path, _) if profiles && path.starts_with("/v1/debug/pprof/") => Some(PROFILE_TIME),
         _ => Some(ANSWER_TIME),
@@ -320,6 +321,8 @@ mod tests {
             ("/v1/policy/lists", Some(Role::Operate), Some(ANSWER_TIME)),
             ("/v1/log/tap", Some(Role::Read), None),
             ("/v1/log/tap", None, Some(ANSWER_TIME)),
+            (capture::PATH, Some(Role::Operate), None),
+            (capture::PATH, Some(Role::Read), Some(ANSWER_TIME)),
             ("/v1/debug/pprof/heap", None, Some(ANSWER_TIME)),
         ] {
             assert_eq!(allowed(path, role, false), time, "{path} {role:?}");

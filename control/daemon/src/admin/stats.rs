@@ -71,6 +71,7 @@ pub fn all(service: &Service) -> Value {
         "lists": lists(service),
         "listeners": totals((service.listeners)()),
         "api": totals(service.api.totals()),
+        "captures": totals(service.captures.counters.totals()),
         "dnstap": service.tap.as_ref().map(|tap| {
             let sums = tap.sums();
             let lost: Map<_, _> = sums.losses().map(|(reason, lost)| (reason.to_owned(), lost.into())).into_iter().collect();

@@ -101,6 +101,7 @@ impl Doors {
             listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
             log: None,
             tap: None,
+            captures: Default::default(),
             ready: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             levels: Default::default(),

@@ -3,6 +3,7 @@
 use super::{
     NOT_READY, Service, SharedService,
     exposition::TextFormat,
+    filter::FilterQuery,
     guard::{ApiError, Parameters, Turns},
     upstreams,
 };
@@ -145,24 +146,37 @@ pub(super) async fn reload(State(service): SharedService) -> Result<Response, Ap
     reloaded.map(|reloaded| Json(reloaded).into_response()).map_err(ApiError::bad)
 }
 
-/// Streams rows of the query log. They reveal which client asks for what, so a role is
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TapQuery {
+    // Whatever is no field of either struct is refused.
+    #[serde(flatten)]
+    filter: FilterQuery,
+}
+
+/// Streams rows of the query log, as far as they pass the filter. They reveal which client asks for what, so a role is
 /// needed.
 #[utoipa::path(
     get,
     path = "/v1/log/tap",
     operation_id = "tap",
+    params(FilterQuery),
     responses(
         (status = 200, description = "Answer", body = String, content_type = "application/x-ndjson"),
         (status = 409, description = "A part that this needs is not configured", body = Refused),
     ),
 )]
-pub(super) async fn tap(State(service): SharedService) -> Result<Response, ApiError> {
+pub(super) async fn tap(
+    State(service): SharedService,
+    Parameters(query): Parameters<TapQuery>,
+) -> Result<Response, ApiError> {
+    let filter = query.filter.filter()?;
     let Some(log) = &service.log else {
         let reason = "the query log is disabled: set query_log.enabled = true";
         return Err(ApiError(StatusCode::CONFLICT, reason.into()));
     };
     let enough = || ApiError::busy("too many taps are open: close another one");
-    let rows = log.taps.open().ok_or_else(enough)?;
+    let rows = log.taps.open(filter).ok_or_else(enough)?;
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(rows)).into_response())
 }
 

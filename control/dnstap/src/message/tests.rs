@@ -74,7 +74,7 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 fn expected(message: &Tapped<'_>, identity: &str, version: &str) -> Outer {
     let text = |text: &str| (!text.is_empty()).then(|| text.as_bytes().to_vec());
     let [client, server] = [message.client.ip(), message.server.ip()].map(|ip| ip.to_canonical());
-    let is_query = message.kind == Kind::ClientQuery;
+    let is_query = matches!(message.kind, Kind::ClientQuery | Kind::ForwarderQuery);
     let response = |value: u64| (!is_query).then_some(value);
     Outer {
         identity: text(identity),
@@ -82,9 +82,19 @@ fn expected(message: &Tapped<'_>, identity: &str, version: &str) -> Outer {
         extra: None,
         kind: 1,
         message: Some(Inner {
-            kind: if is_query { 5 } else { 6 },
+            kind: match message.kind {
+                Kind::ClientQuery => 5,
+                Kind::ClientResponse => 6,
+                Kind::ForwarderQuery => 7,
+                Kind::ForwarderResponse => 8,
+            },
             socket_family: Some(if client.is_ipv4() { 1 } else { 2 }),
-            socket_protocol: Some(if message.transport == Transport::Udp { 1 } else { 2 }),
+            socket_protocol: Some(match message.transport {
+                Transport::Udp => 1,
+                Transport::Tcp => 2,
+                Transport::Tls => 3,
+                Transport::Https => 4,
+            }),
             query_address: Some(octets(client)),
             response_address: Some(octets(server)),
             query_port: Some(message.client.port().into()),
@@ -108,12 +118,25 @@ fn address() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
+fn kind() -> impl Strategy<Value = Kind> {
+    prop::sample::select(vec![
+        Kind::ClientQuery,
+        Kind::ClientResponse,
+        Kind::ForwarderQuery,
+        Kind::ForwarderResponse,
+    ])
+}
+
+fn transport() -> impl Strategy<Value = Transport> {
+    prop::sample::select(vec![Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https])
+}
+
 proptest! {
     /// Any message of any length is read as it was written, whatever stands before it.
     #[test]
     fn another_implementation_reads_what_is_written(
         all in prop::collection::vec(
-            (any::<[bool; 2]>(), (address(), any::<u16>()), (address(), any::<u16>()), any::<[u64; 2]>(),
+            (kind(), transport(), (address(), any::<u16>()), (address(), any::<u16>()), any::<[u64; 2]>(),
              prop_oneof![prop::collection::vec(any::<u8>(), 0..300), prop::collection::vec(any::<u8>(), 65_500..65_536)]),
             1..4,
         ),
@@ -121,10 +144,10 @@ proptest! {
     ) {
         let encoder = Encoder::new(&identity, "ringdns 1");
         let (mut frames, mut written) = (Vec::new(), Vec::new());
-        for ([is_query, is_tcp], client, server, [query_time, response_time], wire) in &all {
+        for (kind, transport, client, server, [query_time, response_time], wire) in &all {
             let message = Tapped {
-                kind: if *is_query { Kind::ClientQuery } else { Kind::ClientResponse },
-                transport: if *is_tcp { Transport::Tcp } else { Transport::Udp },
+                kind: *kind,
+                transport: *transport,
                 client: (*client).into(),
                 server: (*server).into(),
                 query_time: *query_time,

@@ -1,7 +1,7 @@
 //! Tests: scripted readers, good and bad, and the sums of messages.
 
 use super::*;
-use crate::{CONTENT_TYPE, Dnstap, Kind, Sums};
+use crate::{CONTENT_TYPE, Dnstap, Kind, Sums, Transport};
 use ringdns_config::{DnstapConfig, DnstapMessage};
 use ringdns_dataplane::clock::Clock;
 use std::{
@@ -91,6 +91,25 @@ fn read_to_stop<S: Read + Write>(stream: &mut S) -> u64 {
 #[track_caller]
 fn closed(sums: Sums) {
     assert_eq!(sums.in_hand(), 0, "{sums:?}");
+}
+
+#[test]
+fn messages_with_upstreams_are_told_if_they_are_wanted_and_fit() {
+    let unwanted = tap(DnstapTarget::Unix("/".into()));
+    assert!(!unwanted.wants_upstreams());
+    let mut config = config(DnstapTarget::Unix("/".into()));
+    config.messages = vec![DnstapMessage::ForwarderResponse];
+    let tap = Dnstap::new(Some(&config), Clock::start()).unwrap().unwrap();
+    let ends: [SocketAddr; 2] = ["192.0.2.1:1000", "192.0.2.2:853"].map(|text| text.parse().unwrap());
+    assert!(tap.wants_upstreams() && tap.pick_upstream().is_some());
+    tap.note_upstream(Kind::ForwarderQuery, Transport::Tls, ends.into(), 1, b"no response");
+    // 1 MiB has room for 17 of them.
+    for _ in 0..20 {
+        tap.note_upstream(Kind::ForwarderResponse, Transport::Tls, ends.into(), 1, &vec![7; 60_000]);
+    }
+    offer(&tap, 1, 10);
+    let sums = tap.sums();
+    assert_eq!((sums.offered, sums.buffer_full, sums.in_hand()), (20, 3, 17), "{sums:?}");
 }
 
 #[test]

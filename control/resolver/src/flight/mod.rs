@@ -40,7 +40,7 @@ use crate::{
     policy::{ListCounts, NamePolicy},
     resolved::{Resolved, Transport},
     tier::SharedTier,
-    upstream::{choice::Upstreams, exchange::JudgeRules, turn::Turn},
+    upstream::{choice::Upstreams, exchange::JudgeRules, told::UpstreamReader, turn::Turn},
     validate::AnchorCounters,
     watch::AddressWatch,
 };
@@ -132,6 +132,8 @@ pub struct Resolver {
     fleet: Option<Arc<dyn SharedTier>>,
     /// Watch on addresses; unset: there is none.
     watch: Arc<OnceLock<Arc<dyn AddressWatch>>>,
+    /// Reader of the messages that are exchanged with upstreams; unset: there is none.
+    reader: OnceLock<Arc<dyn UpstreamReader>>,
     /// Groups of clients whose questions are answered here, as bits.
     served: AtomicU32,
     /// Groups with upstreams of their own.
@@ -182,6 +184,7 @@ impl Resolver {
             validations: flights(),
             fleet,
             watch: Arc::default(),
+            reader: OnceLock::new(),
             served: AtomicU32::new(GroupSet::ALL.bits()),
             views: ArcSwap::default(),
             counters: Arc::default(),
@@ -195,6 +198,13 @@ impl Resolver {
     pub fn set_watch(&self, watch: Arc<dyn AddressWatch>) {
         // A second watch would be a defect of the caller; the first one stays.
         let _ = self.watch.set(watch);
+    }
+
+    /// Tells a reader of the messages that are exchanged with upstreams, before the first question.
+    pub fn set_upstream_reader(&self, reader: Arc<dyn UpstreamReader>) {
+        self.everything.load().tell(&reader);
+        // A second reader would be a defect of the caller; the first one stays.
+        let _ = self.reader.set(reader);
     }
 
     /// Returns the numbers of the upstreams in the query log.

@@ -84,6 +84,9 @@ impl Resolver {
         let known = self.everything.load_full();
         let everything =
             Arc::new(Upstreams::new(&config.upstreams, &config.resolver, &self.labels, Some(&known)));
+        if let Some(reader) = self.reader.get() {
+            everything.tell(reader);
+        }
         let common = everything.for_group(&config.upstreams, &[]);
         let setup = ResolverSetup::new(config, common, self.clock, Some(&before));
         let is_void = setup.rebinding != before.rebinding || setup.dns64 != before.dns64;

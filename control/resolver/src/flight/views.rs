@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use ringdns_config::{Config, DEFAULT_GROUP};
 use ringdns_dataplane::group::{Group, GroupSet};
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU32, Ordering::Relaxed},
 };
 
@@ -176,6 +176,8 @@ impl Resolver {
             // Other appliances may have other upstreams for these clients.
             fleet: None,
             watch: self.watch.clone(),
+            // The upstreams are among those of all, and know theirs.
+            reader: OnceLock::new(),
             served: AtomicU32::new(GroupSet::NONE.bits()),
             views: ArcSwap::default(),
             counters: self.counters.clone(),

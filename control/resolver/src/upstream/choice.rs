@@ -3,7 +3,7 @@
 //! An upstream in back-off is asked after the others. If all are in back-off, they are asked all
 //! the same, because a guess is better than none.
 
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, told::UpstreamReader};
 use quick_cache::DefaultHashBuilder;
 use ringdns_common::names;
 use ringdns_config as config;
@@ -60,6 +60,12 @@ impl Upstreams {
         };
         let routes = configs.iter().map(|config| (one(config), config.zones.clone()));
         Upstreams::routed(routes.collect(), how.strategy)
+    }
+
+    /// Tells a reader of the messages that are exchanged with these upstreams.
+    pub(crate) fn tell(&self, reader: &Arc<dyn UpstreamReader>) {
+        // One that was there before has this reader.
+        self.all.iter().for_each(|upstream| drop(upstream.reader.set(reader.clone())));
     }
 
     /// Returns those of the upstreams of a configuration that are asked for a group of clients with

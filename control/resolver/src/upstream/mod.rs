@@ -10,6 +10,7 @@ pub mod exchange;
 mod health;
 pub(crate) mod probe;
 pub mod stream;
+pub mod told;
 pub mod turn;
 pub mod udp;
 pub(crate) mod watch;
@@ -27,10 +28,14 @@ use ringdns_dataplane::{clock::Nanos, labels::Labels};
 use rustix::io::Errno;
 use std::{
     io,
-    sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use stream::{HttpError, Streams};
+use told::UpstreamReader;
 use udp::Sockets;
 
 /// Number of responses in a row with other letters in the question after which an upstream is no
@@ -222,6 +227,8 @@ pub struct Upstream {
     plain_until: AtomicU64,
     /// Names that it answers only without EDNS.
     pub(crate) edns: EdnsMemory,
+    /// Reader of the messages that are exchanged with it; unset: there is none.
+    pub(crate) reader: OnceLock<Arc<dyn UpstreamReader>>,
 }
 
 impl Upstream {
@@ -254,6 +261,7 @@ impl Upstream {
             respelled: AtomicU32::new(0),
             plain_until: AtomicU64::new(0),
             edns: EdnsMemory::default(),
+            reader: OnceLock::new(),
         }
     }
 

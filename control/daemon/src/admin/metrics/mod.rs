@@ -97,6 +97,7 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
             families.gauge(&format!("ringdns_query_log_rows_{}", gauge.name), gauge.doc, gauge.value);
         }
     }
+    families.totals("ringdns_captures", &service.captures.counters.totals());
     dnstap(service, &mut families);
     upstreams(service, &mut families);
     problems(service, &mut families);

@@ -1,7 +1,7 @@
 //! Opens connections to an upstream's addresses.
 
 use super::{framed::Framed, http::HttpLink};
-use crate::upstream::{Upstream, addresses::socket_address};
+use crate::upstream::{Upstream, addresses::socket_address, told::Ends};
 use parking_lot::Mutex;
 use ringdns_config as config;
 use ringdns_config::{Transport, UpstreamAddress};
@@ -28,6 +28,16 @@ pub enum StreamLink {
     Framed(Framed),
     /// Requests of HTTP/2 (HTTPS).
     Http(HttpLink),
+}
+
+/// Connection that is set up.
+pub struct Connected {
+    /// Link for queries.
+    pub link: StreamLink,
+    /// Local address and address of the upstream.
+    pub ends: Ends,
+    /// Future that the connection's task drives.
+    pub driver: Driver,
 }
 
 /// Future that a connection's task drives until it ends.
@@ -85,7 +95,7 @@ impl Peer {
 
     /// Sets up a connection in the time that there is for it. Over TLS it fails at once if others
     /// have failed a short time ago.
-    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
+    pub async fn connect(&self, upstream: &Arc<Upstream>) -> io::Result<Connected> {
         if self.tls.is_some() {
             self.back_off.lock().admit(Instant::now())?;
         }
@@ -98,7 +108,7 @@ impl Peer {
     }
 
     /// Tries the addresses in turn, each for its share of the time.
-    async fn try_all(&self, upstream: &Arc<Upstream>) -> io::Result<(StreamLink, Driver)> {
+    async fn try_all(&self, upstream: &Arc<Upstream>) -> io::Result<Connected> {
         let share = super::CONNECT_MAX / upstream.addresses.len() as u32;
         let mut failed = io::Error::from(io::ErrorKind::TimedOut);
         for address in upstream.addresses.iter() {
@@ -111,23 +121,20 @@ impl Peer {
         Err(failed)
     }
 
-    async fn connect_to(
-        &self,
-        address: &UpstreamAddress,
-        upstream: &Arc<Upstream>,
-    ) -> io::Result<(StreamLink, Driver)> {
+    async fn connect_to(&self, address: &UpstreamAddress, upstream: &Arc<Upstream>) -> io::Result<Connected> {
         let tcp = TcpStream::connect(socket_address(address)?).await?;
         tcp.set_nodelay(true)?;
-        match &upstream.transport {
+        let ends = (tcp.local_addr()?, tcp.peer_addr()?);
+        let (link, driver): (_, Driver) = match &upstream.transport {
             Transport::Udp | Transport::Tcp => {
                 let (link, driver) = Framed::over(tcp, upstream.clone());
-                Ok((StreamLink::Framed(link), Box::pin(driver)))
+                (StreamLink::Framed(link), Box::pin(driver))
             }
             Transport::Tls(tls) => {
                 let stream = self.handshake(tls, tcp, upstream).await?;
                 trust(upstream);
                 let (link, driver) = Framed::over(stream, upstream.clone());
-                Ok((StreamLink::Framed(link), Box::pin(driver)))
+                (StreamLink::Framed(link), Box::pin(driver))
             }
             Transport::Https(tls, uri) => {
                 let stream = self.handshake(tls, tcp, upstream).await?;
@@ -138,9 +145,10 @@ impl Peer {
                 }
                 trust(upstream);
                 let (link, driver) = HttpLink::over(stream, uri.clone()).await?;
-                Ok((StreamLink::Http(link), Box::pin(driver)))
+                (StreamLink::Http(link), Box::pin(driver))
             }
-        }
+        };
+        Ok(Connected { link, ends, driver })
     }
 
     async fn handshake(

@@ -23,8 +23,9 @@ pub use http::HttpError;
 use crate::upstream::{
     AskError, Upstream,
     exchange::{self, JudgeRules, Judged, Manner},
+    told::{Ends, ExchangeTransport, UpstreamMessage},
 };
-use connect::{Peer, StreamLink};
+use connect::{Connected, Peer, StreamLink};
 use parking_lot::Mutex;
 use ringdns_config::Transport;
 use ringdns_dataplane::dns::{header, key::Key, rtype};
@@ -70,9 +71,12 @@ pub struct Streams {
 /// Connection, or the attempt at one. Each waiting query holds it; it is closed when none does.
 struct StreamConnection {
     /// Link for queries; `None` while it is being set up.
-    link: watch::Receiver<Option<Result<StreamLink, Arc<io::Error>>>>,
+    link: watch::Receiver<Option<Result<EstablishedLink, Arc<io::Error>>>>,
     times: Mutex<ConnectionTimes>,
 }
+
+/// Link for queries, and the addresses at its ends.
+type EstablishedLink = (StreamLink, Ends);
 
 #[derive(Clone, Copy)]
 struct ConnectionTimes {
@@ -106,7 +110,7 @@ pub async fn ask(
     let _place = streams.room.acquire().await;
     let mut connection = streams.settled(upstream, false).await;
     let said = loop {
-        let said = connection.exchange(streams, &query).await;
+        let said = connection.exchange(upstream, &query).await;
         let Err(AskError::Unreachable(error)) = &said else { break said };
         // Each further attempt is owed to a connection that brought an answer, so there are no more
         // attempts than answers.
@@ -235,7 +239,7 @@ impl Streams {
 async fn attend(
     upstream: Arc<Upstream>,
     connection: Weak<StreamConnection>,
-    established: watch::Sender<Option<Result<StreamLink, Arc<io::Error>>>>,
+    established: watch::Sender<Option<Result<EstablishedLink, Arc<io::Error>>>>,
 ) {
     let (streams, counters) = (&upstream.streams, &upstream.counters);
     let retire = || {
@@ -244,9 +248,9 @@ async fn attend(
         }
     };
     let driver = match streams.peer.connect(&upstream).await {
-        Ok((link, driver)) => {
+        Ok(Connected { link, ends, driver }) => {
             counters.connections.inc();
-            established.send_replace(Some(Ok(link)));
+            established.send_replace(Some(Ok((link, ends))));
             driver
         }
         Err(error) => {
@@ -293,9 +297,10 @@ impl StreamConnection {
     }
 
     /// Sends a query when there is a link, and waits for the response.
-    async fn exchange(self: &Arc<Self>, streams: &Streams, query: &[u8]) -> Result<Vec<u8>, AskError> {
+    async fn exchange(self: &Arc<Self>, upstream: &Upstream, query: &[u8]) -> Result<Vec<u8>, AskError> {
+        let streams = &upstream.streams;
         let mut link = self.link.clone();
-        let link = match link.wait_for(Option::is_some).await.as_deref() {
+        let (link, ends) = match link.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(link))) => link.clone(),
             Ok(Some(Err(error))) => return Err(again(error).into()),
             // The connection's task is gone.
@@ -304,12 +309,21 @@ impl StreamConnection {
         let sent = Instant::now();
         self.times.lock().used = sent;
         let waiting = Waiting { connection: self, streams, sent };
+        let told = upstream.pick();
+        let tell = |is_response: bool, wire: &[u8]| {
+            if let Some(asked) = told {
+                let transport = transport_of(upstream);
+                upstream.tell(&UpstreamMessage { transport, ends, asked, is_response, wire });
+            }
+        };
+        tell(false, query);
         let said = match link {
             StreamLink::Framed(link) => link.exchange(query).await,
             StreamLink::Http(link) => link.exchange(query).await,
         };
         match &said {
-            Ok(_) => {
+            Ok(response) => {
+                tell(true, response);
                 let now = Instant::now();
                 let mut times = self.times.lock();
                 let answers = times.answers + 1;
@@ -322,6 +336,15 @@ impl StreamConnection {
         }
         std::mem::forget(waiting);
         said
+    }
+}
+
+/// Returns the transport of an upstream's connections.
+fn transport_of(upstream: &Upstream) -> ExchangeTransport {
+    match upstream.transport {
+        Transport::Udp | Transport::Tcp => ExchangeTransport::Tcp,
+        Transport::Tls(_) => ExchangeTransport::Tls,
+        Transport::Https(..) => ExchangeTransport::Https,
     }
 }
 

@@ -2,6 +2,7 @@
 //! slowly, or show the wrong certificate.
 
 pub(crate) mod stage;
+mod told;
 
 use super::*;
 use crate::upstream::choice::Upstreams;

@@ -5,14 +5,16 @@ use crate::upstream::{
     AskError, Upstream,
     attempt::Attempt,
     exchange::{Hint, Judged},
+    told::{Ends, ExchangeTransport, UpstreamMessage},
     turn::Turn,
 };
 use arrayvec::ArrayVec;
 use parking_lot::{Mutex, MutexGuard};
+use ringdns_dataplane::clock::Nanos;
 use rustix::{
     fd::OwnedFd,
     io::Errno,
-    net::{RecvFlags, SendFlags, recv, send},
+    net::{RecvFlags, SendFlags, getpeername, getsockname, recv, send},
 };
 use std::{cell::RefCell, io, sync::Arc};
 use tokio::time::Instant;
@@ -63,6 +65,8 @@ struct SocketState {
 struct WaitingQuery {
     id: u16,
     attempt: Box<dyn Attempt>,
+    /// Time at which it was sent, if its exchange is told to a reader.
+    told: Option<Nanos>,
 }
 
 /// Attempt that could not be sent; with the reason, unless the socket was closed before.
@@ -126,6 +130,7 @@ impl UpstreamSocket {
         upstream.counters.queries_udp.inc();
         let is_used = |id| state.waiting.iter().any(|waiting| waiting.id == id) || state.ended.contains(&id);
         let id = unused_id(rand::random, is_used);
+        let told = upstream.pick();
         let sent = QUERY.with_borrow_mut(|query| {
             query.clear();
             attempt.write_query(id, query);
@@ -135,6 +140,9 @@ impl UpstreamSocket {
                     sent = send(&self.udp, query, SendFlags::empty());
                 }
             }
+            if let (Some(asked), Ok(_)) = (told, sent) {
+                self.tell(upstream, asked, false, query);
+            }
             sent
         });
         if let Err(errno) = sent {
@@ -142,12 +150,26 @@ impl UpstreamSocket {
         }
         state.queries += 1;
         let due = attempt.due();
-        state.waiting.push(WaitingQuery { id, attempt });
+        state.waiting.push(WaitingQuery { id, attempt, told });
         let sooner = due < state.due;
         if sooner {
             state.due = due;
         }
         Ok(sooner.then_some(due))
+    }
+
+    /// Tells the reader of the upstream's messages of one. Without addresses, which every connected
+    /// socket has, it is not told.
+    fn tell(&self, upstream: &Upstream, asked: Nanos, is_response: bool, wire: &[u8]) {
+        if let Some(ends) = self.ends() {
+            let transport = ExchangeTransport::Udp;
+            upstream.tell(&UpstreamMessage { transport, ends, asked, is_response, wire });
+        }
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        let local = getsockname(&self.udp).ok()?.try_into().ok()?;
+        Some((local, getpeername(&self.udp).ok()??.try_into().ok()?))
     }
 
     /// Receives one datagram or error.
@@ -189,7 +211,12 @@ impl UpstreamSocket {
             }
             return;
         };
-        match state.waiting[at].attempt.judge(datagram) {
+        let told = state.waiting[at].told;
+        let judged = state.waiting[at].attempt.judge(datagram);
+        if let (Some(asked), Ok(_)) = (told, &judged) {
+            self.tell(upstream, asked, true, datagram);
+        }
+        match judged {
             Ok(Judged::Hint(hint)) => {
                 let hinted = state.waiting[at].attempt.hinted(hint);
                 drop(state);
@@ -237,7 +264,7 @@ impl UpstreamSocket {
             (late, state.waiting.extract_if(.., |waiting| waiting.attempt.until() <= now).collect())
         };
         late.into_iter().for_each(|inquiry| inquiry.hedge(now, turn));
-        for WaitingQuery { id, attempt } in over {
+        for WaitingQuery { id, attempt, .. } in over {
             remember(&mut self.state.lock().ended, id);
             upstream.addresses.unanswered(self.address, attempt.began());
             attempt.hear(Err(AskError::Timeout), now, turn);
