@@ -45,6 +45,7 @@ pub mod process;
 pub mod punt;
 pub mod purge;
 pub mod region;
+pub mod sighting;
 mod simd;
 pub mod stats;
 pub mod totals;

@@ -228,7 +228,7 @@ impl<P: Port> Worker<P> {
             mirror.choose(now, frames, &self.burst);
         }
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
-        self.census.count(frames, &self.burst, &fates, &self.link.census);
+        self.census.count(frames, &self.burst, &fates, (&self.link.census, &self.link.sightings));
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
@@ -386,6 +386,7 @@ impl<P: Port> Worker<P> {
             }
             self.processor.keep_limits(|flood| self.link.tell_flood(flood));
             self.inspect(second);
+            self.census.keep();
             self.link.stats.add(Counter::Seconds, 1);
             self.publish();
         }

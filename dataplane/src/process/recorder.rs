@@ -91,11 +91,7 @@ impl Recorder {
     /// Notes a reply from a fresh entry, whose query was plain.
     #[inline(always)]
     fn note_glanced(&mut self, at: Nanos, window: &[u8; WINDOW], glanced: &Glanced<'_>) {
-        let (client, message) = if glanced.v6 {
-            (*plain::bytes(window, 38), 62)
-        } else {
-            (mapped(*plain::bytes(window, 30)), 42)
-        };
+        let (client, message) = plain::reply(window, glanced.v6);
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
         let outcome = if glanced.list.is_some() { Outcome::Blocked } else { hit(rcode) };
@@ -283,10 +279,4 @@ impl RecordedReply {
 #[inline(always)]
 pub(super) fn hit(rcode: u8) -> Outcome {
     if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
-}
-
-/// Returns an IPv4 address mapped to IPv6.
-#[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -3,9 +3,9 @@
 use super::Worker;
 use crate::{
     clock::{self, Nanos},
-    dns::{option::Options, reply},
+    dns::{option::Options, rcode, reply},
     log::{self, AnswerSource},
-    packet::Envelope,
+    packet::{Envelope, mapped},
     policy::Asker,
     port::Port,
     punt::Punt,
@@ -53,8 +53,12 @@ impl<P: Port> Worker<P> {
             mirror.note_returned((record.received, exchange), packet, envelope, answer);
         }
         self.port.send(frame);
-        let rcode = answer.status.rcode().into();
-        self.link.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
+        let rcode = answer.status.rcode();
+        self.link.census.add_answers(record.query.key.asked().qtype(), rcode.into(), 1);
+        if let (rcode::NXDOMAIN, Some(client)) = (rcode, client) {
+            let client = mapped(client).octets();
+            self.census.tell_absent(client, &record.query.key, &self.link.sightings);
+        }
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
         self.waited.push(record.received);

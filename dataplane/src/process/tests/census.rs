@@ -1,7 +1,10 @@
 //! Tests of the census of bursts.
 
 use super::*;
-use crate::census::{CensusStats, CensusTotals};
+use crate::{
+    census::{CensusStats, CensusTotals},
+    sighting::SightingLine,
+};
 
 /// Questions of a mix: name, type, share in a hundred. Only the first two have answers in the cache; the
 /// last is malformed.
@@ -27,7 +30,7 @@ fn counted(bursts: usize, len: usize) -> (CensusTotals, CensusTotals) {
             message
         })
         .collect();
-    let (mut census, counts) = (Census::new(7), CensusStats::default());
+    let (mut census, counts, line) = (Census::new(7), CensusStats::default(), SightingLine::default());
     let (mut truth, mut state) = (CensusTotals::default(), 1u64);
     for _ in 0..bursts {
         let mut burst = Vec::new();
@@ -54,7 +57,7 @@ fn counted(bursts: usize, len: usize) -> (CensusTotals, CensusTotals) {
         }
         let Fixture { processor, frames, stats } = &mut fixture;
         let (fates, _) = processor.run(1, Checksums::Verify, frames, &mut burst, stats);
-        census.count(frames, &burst, &fates, &counts);
+        census.count(frames, &burst, &fates, (&counts, &line));
         burst.into_iter().for_each(|frame| frames.release(frame));
     }
     (counts.totals(), truth)
@@ -76,4 +79,49 @@ fn of_larger_bursts_shares_are_right() {
         let bound = 5.0 * f64::sqrt(16.0 * *truth as f64);
         assert!(count.abs_diff(*truth) as f64 <= bound, "{count} for {truth}");
     }
+}
+
+/// Lets a census tell of `bursts` bursts of packets in turn: a hit that does not exist, a miss, and a
+/// packet that is dropped. Returns the weights of each name's sightings, and of those that do not exist.
+fn sighted(bursts: usize, len: usize) -> ([u64; 2], [u64; 2]) {
+    let names = ["nothing.example.com.", "unknown.example.com."];
+    let mut fixture = Fixture::new();
+    fixture.know_absent(names[0]);
+    let mut packets = names.map(|name| testing::wire(&testing::query(name, RecordType::A))).to_vec();
+    packets.push(vec![7; 5]);
+    let (mut census, counts, line) = (Census::new(7), CensusStats::default(), SightingLine::default());
+    let (mut weights, mut absent) = ([0; 2], [0; 2]);
+    for burst in 0..bursts {
+        let mut frames: Vec<_> =
+            (0..len).map(|nth| fixture.frame(&packets[(burst * len + nth) % packets.len()])).collect();
+        let Fixture { processor, frames: all, stats } = &mut fixture;
+        let (fates, _) = processor.run(1, Checksums::Verify, all, &mut frames, stats);
+        census.count(all, &frames, &fates, (&counts, &line));
+        frames.into_iter().for_each(|frame| all.release(frame));
+        while let Some(sighting) = line.take() {
+            let wire =
+                |name: &str| testing::parsed(&testing::query(name, RecordType::A)).key.question().to_vec();
+            let nth = names.iter().position(|name| wire(name) == sighting.question()).expect("a name");
+            assert_eq!(sighting.client[10..12], [0xff; 2], "IPv4, mapped: {sighting:?}");
+            weights[nth] += sighting.weight;
+            absent[nth] += if sighting.is_nxdomain { sighting.weight } else { 0 };
+        }
+    }
+    (weights, absent)
+}
+
+#[test]
+fn of_bursts_of_one_packet_each_is_sighted() {
+    let (weights, absent) = sighted(3_000, 1);
+    assert_eq!((weights, absent), ([1_000; 2], [1_000, 0]));
+}
+
+#[test]
+fn sightings_of_larger_bursts_stand_for_all() {
+    let (weights, absent) = sighted(9_000, 16);
+    for weight in weights {
+        // Each is a third of 144,000; five standard deviations of a sample of one burst in 16 packets.
+        assert!(weight.abs_diff(48_000) < 5 * 716, "{weights:?}");
+    }
+    assert_eq!(absent, [weights[0], 0]);
 }
