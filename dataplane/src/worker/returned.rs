@@ -61,7 +61,7 @@ impl<P: Port> Worker<P> {
         }
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
-        self.waited.push(record.received);
+        self.waited.push((record.received, record.source.tier));
     }
 
     /// Sends the reply to a NOTIFY, which the control plane has made.
@@ -98,6 +98,6 @@ impl<P: Port> Worker<P> {
         }
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
-        self.waited.push(record.received);
+        self.waited.push((record.received, log::Tier::None));
     }
 }
