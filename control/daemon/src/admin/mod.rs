@@ -5,12 +5,14 @@
 //! Every error is JSON, `{"error": reason}`. A request that is no HTTP gets a bare status.
 
 mod audit;
+mod busiest;
 mod cache;
 mod caller;
 mod config;
 mod explain;
 mod exposition;
 mod guard;
+mod history;
 mod logging;
 mod metrics;
 mod names;
@@ -27,12 +29,13 @@ mod upstreams;
 mod views;
 
 use crate::{
-    bans::Bans, firewall::Firewall, latency::LatencyCollector, lists::ListKeeper, logging::LogLevels,
-    nic::Receiving, reload::Reloader,
+    bans::Bans, busiest::Busiest, firewall::Firewall, latency::LatencyCollector, lists::ListKeeper,
+    logging::LogLevels, nic::Receiving, reload::Reloader,
 };
 pub use audit::AuditLog;
 use axum::extract::State;
 use guard::{ApiError, Parameters};
+pub use history::Chronicle;
 pub use problems::Problems;
 use ringdns_common::{counters, counters::Total};
 use ringdns_config::Config;
@@ -108,6 +111,10 @@ pub struct Service {
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
+    /// Busiest names, zones and clients.
+    pub busiest: Arc<Busiest>,
+    /// Points of the last day.
+    pub chronicle: Chronicle,
     /// dnstap output; `None`: there is none.
     pub tap: Option<Arc<Dnstap>>,
     /// Sweeper of the host tier.

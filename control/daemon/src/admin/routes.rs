@@ -2,7 +2,8 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, cache, config, explain, guard, logging, names, overrides, policy, profile, views,
+    Service, audit, busiest, cache, config, explain, guard, history, logging, names, overrides, policy,
+    profile, views,
 };
 use axum::{
     Extension, Router,
@@ -80,6 +81,8 @@ fn readers() -> Routes {
         routes!(views::stats),
         routes!(views::histogram),
         routes!(views::sweeps),
+        routes!(busiest::ranking),
+        routes!(history::history),
     ]);
     in_turns(costly).merge(routes_of([
         routes!(cache::entry),
