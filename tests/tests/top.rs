@@ -2,7 +2,9 @@
 //! terminal shows it.
 
 use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_address, until};
+use serde_json::Value;
 use std::{
+    fs,
     io::{Read, Write},
     num::NonZero,
     process::{Child, ChildStdin, Command, Stdio},
@@ -111,6 +113,12 @@ impl Scene {
         Scene { ringdnsd, client: Client::of(&host, listen), _upstream: upstream }
     }
 
+    /// Returns the JSON that ringctl prints.
+    fn json(&self, arguments: &[&str]) -> Value {
+        let told = self.ringdnsd.told(&[&["--json"], arguments].concat());
+        serde_json::from_str(&told).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {told}"))
+    }
+
     fn ask(&self, name: &str) {
         assert_eq!(self.client.ask(&Query::a(name)).rcode(), 0);
     }
@@ -120,7 +128,8 @@ impl Scene {
 fn top_shows_a_running_ringdnsd_until_q_ends_it() {
     let scene = Scene::set();
     let mut terminal = Terminal::run(&scene.ringdnsd, "top");
-    let text = terminal.shows(&["answering queries", "TIER", "no drops", "q end  arrows scroll  ? help"]);
+    let text =
+        terminal.shows(&["answering queries", "TIER", "no drops", "q end  arrows scroll  ? help  d day"]);
     assert!(terminal.read(vt100::Screen::alternate_screen), "{text}");
     let pid = format!("(pid {})", scene.ringdnsd.process().pid());
     assert!(text.contains(&pid), "{text}");
@@ -159,4 +168,64 @@ fn top_goes_on_without_ringdnsd_and_ends_by_signals() {
     assert!(text.contains("TIER"), "the last state stays: {text}");
     terminal.press("\x03");
     terminal.has_ended();
+}
+
+#[test]
+fn the_busiest_names_and_clients_are_counted_and_shown_live() {
+    let scene = Scene::set();
+    (0..30).for_each(|_| scene.ask("www.example.com"));
+    (0..10).for_each(|_| scene.ask("mail.example.com"));
+    (0..5).for_each(|_| scene.ask("www.other.example"));
+    let rows = |kind: &str| {
+        let ranking = scene.json(&["top", kind, "--minutes", "2"]);
+        let rows = ranking["rows"].as_array().unwrap().iter();
+        let row = |row: &Value| (row["key"].as_str().unwrap().to_owned(), row["queries"].as_u64().unwrap());
+        rows.map(row).collect::<Vec<_>>()
+    };
+    let told = |list: &[(&str, u64)]| list.iter().map(|(key, n)| ((*key).to_owned(), *n)).collect::<Vec<_>>();
+    // Each query was a burst of its own, so all counts are exact.
+    let names = told(&[("www.example.com.", 30), ("mail.example.com.", 10), ("www.other.example.", 5)]);
+    until("all queries are counted", || (rows("names") == names).then_some(()));
+    assert_eq!(rows("zones"), told(&[("example.com.", 40), ("other.example.", 5)]));
+    assert_eq!(rows("clients"), told(&[("127.0.0.1", 45)]));
+    assert_eq!(rows("nxdomain"), told(&[]));
+    let text = scene.ringdnsd.told(&["top", "names", "--once", "-n", "1"]);
+    assert!(text.contains("www.example.com.") && !text.contains("mail.example.com."), "{text}");
+    let mut terminal = Terminal::run(&scene.ringdnsd, "top zones");
+    let text = terminal.shows(&["queries by zone, last ", "example.com.", "88.9%", "q end"]);
+    assert!(text.contains("ZONE"), "{text}");
+    terminal.shows_while(&["example.net."], || scene.ask("new.example.net"));
+    terminal.press("q");
+    terminal.has_ended();
+}
+
+#[test]
+fn histograms_are_exported_by_interval_tier_and_worker_and_added_up() {
+    let scene = Scene::set();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    (0..20).for_each(|_| scene.ask("www.example"));
+    let tiers = scene.ringdnsd.told(&["histogram", "export", "--by", "tier", "--format", "log"]);
+    for tag in ["hit", "stale", "host", "redis", "upstream", "other"] {
+        assert!(tiers.contains(&format!("Tag={tag},")), "{tiers}");
+    }
+    let workers = scene.ringdnsd.told(&["histogram", "export", "--by", "worker", "--format", "log"]);
+    assert!(workers.contains("Tag=worker0-hit,") && workers.contains("Tag=worker0-miss,"), "{workers}");
+    let (one, other, both) = (path("one"), path("other"), path("both"));
+    let export = ["histogram", "export", "--interval", "300ms", "--count", "2", "-o", &one];
+    scene.ringdnsd.told(&export);
+    let intervals = fs::read_to_string(&one).unwrap();
+    assert_eq!(intervals.matches("Tag=hit,").count(), 2, "{intervals}");
+    scene.ringdnsd.told(&["histogram", "export", "--format", "log", "-o", &other]);
+    let picture = path("picture.svg");
+    scene.ringdnsd.told(&["histogram", "merge", &other, &other, &one, "-o", &both, "--svg", &picture]);
+    // 19 hits and a miss, twice; the intervals were idle.
+    let plot = scene.ringdnsd.told(&["histogram", "plot", &both]);
+    assert!(plot.contains("a hit: 38, ") && plot.contains("b miss: 2, "), "{plot}");
+    assert!(plot.lines().all(|line| line.chars().count() <= 80), "{plot}");
+    assert!(fs::read_to_string(&picture).unwrap().contains("hit (38)"));
+    let refused = scene.ringdnsd.ctl(&["histogram", "merge", &picture]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    let history = scene.json(&["history", "--last", "2h"]);
+    assert!(history["points"].is_array(), "{history}");
 }
