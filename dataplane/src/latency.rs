@@ -5,20 +5,22 @@
 //! mailbox. At the end of a turn, the worker swaps it for its own and posts back what it has
 //! recorded since the last swap. Nothing is copied, and the worker allocates nothing.
 
+use crate::log::Tier;
 use crossbeam_queue::ArrayQueue;
 use hdrhistogram::{CreationError, Histogram};
+use std::borrow::Cow;
 
 /// Kind of answer whose service time is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Answered from a fresh entry: from the start of the turn that received the query until its
     /// kick.
-    Hit,
+    Hit = 0,
     /// Answered from an expired entry: the same interval.
-    Stale,
+    Stale = 1,
     /// Answered by the control plane: from the start of the turn that received the query until the
     /// answer's kick.
-    Miss,
+    Miss = 5,
 }
 
 impl Outcome {
@@ -39,20 +41,27 @@ impl Outcome {
 /// recorded as this.
 const LONGEST: u64 = 60_000_000_000;
 
+/// Sources of answers, whose service times are kept apart. Those from the second on are of misses.
+pub const SOURCES: [&str; 6] = ["hit", "stale", "host", "redis", "upstream", "other"];
+
+/// Number of the first source of misses.
+const MISSES: usize = 2;
+
 /// A set of histograms of nanoseconds, to three significant digits.
 #[derive(Clone, Debug)]
 pub struct Latencies {
-    sets: [Histogram<u64>; 3],
+    /// In the order of [`SOURCES`].
+    sets: [Histogram<u64>; 6],
 }
 
 impl Latencies {
     /// Creates an empty set. Allocates all memory that it will ever need.
     pub fn new() -> Result<Self, CreationError> {
         let histogram = Histogram::new_with_bounds(1, LONGEST, 3)?;
-        Ok(Latencies { sets: [histogram.clone(), histogram.clone(), histogram] })
+        Ok(Latencies { sets: std::array::from_fn(|_| histogram.clone()) })
     }
 
-    /// Records `n` answers that took `nanos` each.
+    /// Records `n` answers that took `nanos` each. A miss recorded so is from another source than a tier.
     #[inline]
     pub fn record(&mut self, outcome: Outcome, nanos: u64, n: u64) {
         if n > 0 {
@@ -61,9 +70,34 @@ impl Latencies {
         }
     }
 
+    /// Records a miss that took `nanos`, by the tier that had the answer.
+    #[inline]
+    pub fn record_miss(&mut self, tier: Tier, nanos: u64) {
+        let source = match tier {
+            Tier::Host => 2,
+            Tier::Fleet => 3,
+            Tier::Upstream => 4,
+            Tier::None | Tier::Core | Tier::Local => 5,
+        };
+        self.sets[source].saturating_record(nanos.clamp(1, LONGEST));
+    }
+
     /// Returns the histogram of one outcome.
-    pub fn get(&self, outcome: Outcome) -> &Histogram<u64> {
-        &self.sets[outcome as usize]
+    pub fn get(&self, outcome: Outcome) -> Cow<'_, Histogram<u64>> {
+        if outcome != Outcome::Miss {
+            return Cow::Borrowed(&self.sets[outcome as usize]);
+        }
+        let mut misses = self.sets[MISSES].clone();
+        for source in &self.sets[MISSES + 1..] {
+            let added = misses.add(source);
+            debug_assert!(added.is_ok(), "histograms of the same bounds add");
+        }
+        Cow::Owned(misses)
+    }
+
+    /// Returns the histograms with the names of their sources.
+    pub fn by_source(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
+        SOURCES.into_iter().zip(&self.sets)
     }
 
     /// Adds another set.
@@ -116,5 +150,28 @@ impl Mailbox {
             // It was not full a moment ago, and only this worker fills it.
             let _ = self.full.push(std::mem::replace(own, empty));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_are_the_sum_of_their_sources() {
+        let mut latencies = Latencies::new().unwrap();
+        for (nth, tier) in [Tier::Host, Tier::Fleet, Tier::Upstream, Tier::Local].into_iter().enumerate() {
+            (0..=nth).for_each(|_| latencies.record_miss(tier, 1000 * (nth as u64 + 1)));
+        }
+        latencies.record(Outcome::Miss, 0, 7);
+        latencies.record(Outcome::Hit, 5, 2);
+        let counts: Vec<_> = latencies.by_source().map(|(source, of)| (source, of.len())).collect();
+        let expected = [("hit", 2), ("stale", 0), ("host", 1), ("redis", 2), ("upstream", 3), ("other", 11)];
+        assert_eq!(counts, expected);
+        let lens = Outcome::ALL.map(|outcome| latencies.get(outcome).len());
+        assert_eq!(lens, [2, 0, 17]);
+        let mut sum = latencies.clone();
+        sum.merge(&latencies);
+        assert_eq!((sum.get(Outcome::Miss).len(), sum.get(Outcome::Miss).max()), (34, 4001));
     }
 }

@@ -46,6 +46,7 @@ pub mod process;
 pub mod punt;
 pub mod purge;
 pub mod region;
+pub mod sighting;
 mod simd;
 pub mod stats;
 pub mod totals;

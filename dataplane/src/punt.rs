@@ -23,6 +23,7 @@ use crate::{
     policy::QueryPolicy,
     prefix::Prefix,
     purge::Generations,
+    sighting::SightingLine,
     stats::{Counter, WorkerStats},
 };
 use crossbeam_queue::ArrayQueue;
@@ -157,6 +158,8 @@ pub struct Link {
     pub stats: WorkerStats,
     /// Queries and answers by kind.
     pub census: CachePadded<CensusStats>,
+    /// Sample of questions with their clients.
+    pub sightings: SightingLine,
     /// Service times of the worker.
     pub latencies: Mailbox,
     /// Questions about the worker's cache.
@@ -201,6 +204,7 @@ impl Link {
             worker,
             stats: WorkerStats::default(),
             census: CachePadded::default(),
+            sightings: SightingLine::default(),
             latencies: Mailbox::default(),
             inspections: InspectionDesk::default(),
             capture: CaptureDesk::default(),

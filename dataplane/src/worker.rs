@@ -6,7 +6,7 @@ use crate::{
     demand::{DemandLine, Noter},
     frame::Place,
     latency::{Latencies, Outcome},
-    log::LogConfig,
+    log::{LogConfig, Tier},
     mirror::{Exchanges, MirrorConfig},
     policy::QueryPolicy,
     pool::RecordPool,
@@ -71,8 +71,8 @@ pub struct Worker<P: Port> {
     pool: RecordPool,
     latencies: Box<Latencies>,
     burst: Burst,
-    /// Arrival times of the queries whose punts this turn answers.
-    waited: ArrayVec<Nanos, RETURNS_MAX>,
+    /// Arrival times of the queries whose punts this turn answers, and the tiers that had the answers.
+    waited: ArrayVec<(Nanos, Tier), RETURNS_MAX>,
     generation: u64,
     /// Query log; `None`: nothing is logged.
     log: Option<Box<Recorder>>,
@@ -224,7 +224,7 @@ impl<P: Port> Worker<P> {
         let frames = self.port.frames();
         self.mirrors.choose(now, frames, &self.burst);
         let (fates, tally) = self.processor.run(clock::secs(now), checksums, frames, &mut self.burst, stats);
-        self.census.count(frames, &self.burst, &fates, &self.link.census);
+        self.census.count(frames, &self.burst, &fates, (&self.link.census, &self.link.sightings));
         if let Some(log) = &mut self.log {
             log.note_burst(now, frames, &self.burst, &fates);
         }
@@ -330,8 +330,8 @@ impl<P: Port> Worker<P> {
         let took = end.saturating_sub(start);
         self.latencies.record(Outcome::Hit, took, tally.hits);
         self.latencies.record(Outcome::Stale, took, tally.stale);
-        for received in self.waited.drain(..) {
-            self.latencies.record(Outcome::Miss, end.saturating_sub(received), 1);
+        for (received, tier) in self.waited.drain(..) {
+            self.latencies.record_miss(tier, end.saturating_sub(received));
         }
         if let Some(log) = &mut self.log {
             log.settle(end, &self.link.stats);
@@ -376,6 +376,7 @@ impl<P: Port> Worker<P> {
             }
             self.processor.keep_limits(|flood| self.link.tell_flood(flood));
             self.inspect(second);
+            self.census.keep();
             self.link.stats.add(Counter::Seconds, 1);
             self.publish();
         }

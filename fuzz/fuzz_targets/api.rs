@@ -11,6 +11,7 @@ use ringdns_config::Config;
 use ringdns_daemon::{
     admin::{ApiCounters, Captures, Problems, Service, serve_one},
     bans::Bans,
+    busiest::Busiest,
     daemon,
     latency::LatencyCollector,
     lists::{Groups, ListKeeper, Lists},
@@ -118,6 +119,7 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
     let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
     let reloader =
         Reloader::new(source, policy, lists.clone(), resolver.clone(), listener, links.clone(), bans.clone());
+    let busiest = Busiest::new(&config, clock).expect("a valid query log");
     Arc::new(Service {
         sweeper,
         snapshot: None,
@@ -136,6 +138,8 @@ fn service(config: Config, source: ConfigSource) -> Arc<Service> {
         verdicts: Box::new(|| None),
         listeners: Box::new(Vec::new),
         log: None,
+        busiest,
+        chronicle: Default::default(),
         tap: None,
         // There are no workers, and a capture lasts as long as its client reads.
         captures: Captures::closed(),

@@ -5,18 +5,22 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod busiest;
 mod config;
 mod doctor;
 mod explain;
+mod history;
 mod policy;
 mod problem;
 mod status;
 mod sweeps;
 
 pub use access::{AuditRecord, Refused, Role};
+pub use busiest::{Ranking, RankingKind, RankingRow};
 pub use config::{ConfigDifference, ConfigView};
 pub use doctor::{Change, Finding, Fix, Step, Verdict};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
+pub use history::{History, HistoryPoint};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
     OverrideAction, Overrides, Pause, PolicyTest, RulePlace,

@@ -7,12 +7,14 @@ use crate::{
     config::{self, ConfigCommand},
     doctor::{self, Doctor},
     explain::Explain,
-    export::{Histogram, Profile},
+    histogram::Histogram,
+    history::HistoryCommand,
     log::Log,
     monitor::{self, Check},
     overrides::{self, Extent, PauseChoice, Pausing},
     policy::PolicyCommand,
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
+    profile::Profile,
     report::SupportReport,
     talk::Ringdnsd,
     tap::Tap,
@@ -37,10 +39,18 @@ use std::{
 pub enum Command {
     /// Show version, uptime, packet reception, resource usage and the state of the upstreams.
     Status,
-    /// Show rates, hit ratios of the tiers, service times, drops, problems and upstreams, each second anew.
+    /// Show rates, hit ratios of the tiers, service times, drops, problems and upstreams, each second
+    /// anew; or the busiest names, clients or zones.
     ///
-    /// Keys: q ends, arrows scroll, ? explains the rows. NO_COLOR=1 in the environment: no colours.
+    /// Keys: q ends, d shows the last day, arrows scroll, ? explains the rows. NO_COLOR=1 in the
+    /// environment: no colours.
     Top(Top),
+    /// Show rates, hit ratios, service times, drops, memory and problems of the last day, by the minute.
+    ///
+    /// A column is a minute, or several if the terminal has too few columns: then the highest of them for
+    /// times, drops, memory and problems, and the mean for all else. ringdnsd keeps a day in memory; a
+    /// restart begins anew.
+    History(HistoryCommand),
     /// Say in one line whether all is well, for monitoring systems that run plug-ins, then each problem.
     ///
     /// Exit codes: 0 if all is well; 1 if clients are served with less than there should be; 2 if
@@ -130,7 +140,7 @@ pub enum Command {
     ///
     /// Reads the files; ringdnsd need not run. With --json, one object per line.
     Log(Log),
-    /// Export service times.
+    /// Export, add up and plot service times.
     #[command(subcommand)]
     Histogram(Histogram),
     /// Reload the configuration. Prints the tables that took effect and those that need a restart.
@@ -200,6 +210,7 @@ impl Command {
             Command::Ready { follow } => monitor::ready(ringdnsd, follow, json).await,
             Command::Status => ask_and_print(ringdnsd, json, "/v1/status", show_status).await,
             Command::Top(top) => top.run(ringdnsd, json).await,
+            Command::History(history) => history.print(ringdnsd, json).await,
             Command::Upstreams => upstreams(ringdnsd, json).await,
             Command::Stats { all } => {
                 let show = |stats: Value, out: &mut dyn Write| show_counters(&stats, "", all, out);

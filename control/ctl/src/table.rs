@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal};
 
 /// Width of a table that is not printed on a terminal, in columns.
-const WIDTH: usize = 80;
+pub const WIDTH: usize = 80;
 
 /// Least width of a table: on a narrower terminal, its lines are wrapped.
 const WIDTH_MIN: usize = 40;

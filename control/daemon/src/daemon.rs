@@ -4,6 +4,7 @@ use crate::{
     access::AccessGate,
     admin::{self, ApiCounters, Service},
     bans::Bans,
+    busiest::Busiest,
     client_names::ClientNames,
     control_socket,
     decisions::log_labels,
@@ -118,6 +119,8 @@ pub fn run(
     if let Some(log) = &log {
         log.set_groups(policy::log_groups(&policy, &groups));
     }
+    let busiest = Busiest::new(&config, clock)?;
+    busiest.set_groups(policy::log_groups(&policy, &groups));
     let tap = Dnstap::new(config.dnstap.as_ref(), clock)?;
     if let Some(tap) = tap.clone().filter(|tap| tap.wants_upstreams()) {
         resolver.set_upstream_reader(Arc::new(UpstreamMessages(tap)));
@@ -162,6 +165,7 @@ pub fn run(
         bell,
         log,
         names,
+        busiest,
         tap,
         spare_cores,
         levels,
@@ -236,6 +240,7 @@ struct Plane {
     bell: Arc<Doorbell>,
     log: Option<Arc<QueryLog>>,
     names: Option<Arc<ClientNames>>,
+    busiest: Arc<Busiest>,
     tap: Option<Arc<Dnstap>>,
     spare_cores: Vec<core_affinity::CoreId>,
     levels: LogLevels,
@@ -284,6 +289,7 @@ impl Plane {
         });
 
         lasting(&mut parts, "the watch on problems", service.clone().watch_problems());
+        lasting(&mut parts, "the history", service.clone().keep_history());
         let (hosts, groups) = (service.clone().watch_hosts_files(), service.clone().follow_groups());
         parts.spawn(async {
             tokio::join!(hosts, groups);
@@ -355,6 +361,7 @@ impl Plane {
         lasting(parts, "the upkeep of trust anchors", self.resolver.clone().keep_anchors());
         lasting(parts, "the schedules of lists", self.lists.clone().keep_time());
         lasting(parts, "the upkeep of lists", self.lists.clone().run());
+        lasting(parts, "the busiest names and clients", self.busiest.clone().run(self.links.clone()));
         lasting(parts, "bans", self.bans.clone().run(self.links.clone(), self.steering.clone()));
         if let Some(fleet) = &self.fleet {
             lasting(parts, "the Redis tier", fleet.clone().run(self.resolver.host().clone()));
@@ -376,6 +383,7 @@ impl Plane {
         let log = self.log.clone();
         let listener = listener(&self.config, self.policy.clone(), self.resolver.clone(), log);
         listener.set_zones(self.lists.clone());
+        listener.set_busiest(self.busiest.clone());
         if let Some(tap) = &self.tap {
             listener.set_tap(tap.clone());
         }
@@ -476,6 +484,8 @@ impl Plane {
             verdicts: Box::new(move || tally.as_ref().and_then(|tally| tally.verdicts().ok())),
             listeners: Box::new(move || -> Vec<Total> { listener.counters.totals() }),
             log: self.log,
+            busiest: self.busiest,
+            chronicle: admin::Chronicle::default(),
             tap: self.tap,
             captures: Default::default(),
             sweeper,

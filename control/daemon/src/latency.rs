@@ -12,17 +12,21 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tokio::{sync::Mutex, time::Instant};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 /// Time that a worker may take to hand over its histograms; it sleeps for at most half of that.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Time between two checks whether it has.
 const PACE: Duration = Duration::from_millis(1);
 
-/// Collector of the workers' histograms. It keeps their sum.
+/// Collector of the workers' histograms. It keeps the sum of each worker's.
 pub struct LatencyCollector {
     links: Vec<Arc<Link>>,
-    total: Mutex<Latencies>,
+    /// Sums, in the order of the links.
+    sums: Mutex<Vec<Latencies>>,
     /// Start of the recording.
     since: SystemTime,
 }
@@ -30,25 +34,39 @@ pub struct LatencyCollector {
 impl LatencyCollector {
     /// Returns a collector for the workers of `links`.
     pub fn new(links: Vec<Arc<Link>>) -> io::Result<Self> {
-        let total = Mutex::new(Latencies::new().map_err(io::Error::other)?);
-        Ok(LatencyCollector { links, total, since: SystemTime::now() })
+        let sums: Result<_, _> = links.iter().map(|_| Latencies::new()).collect();
+        let sums = Mutex::new(sums.map_err(io::Error::other)?);
+        Ok(LatencyCollector { links, sums, since: SystemTime::now() })
     }
 
     /// Returns the sum of all histograms since the start. Those of a stuck worker are added once it
     /// answers again.
     pub async fn total(&self) -> io::Result<Latencies> {
+        let mut total = Latencies::new().map_err(io::Error::other)?;
+        self.collected().await?.iter().for_each(|of_worker| total.merge(of_worker));
+        Ok(total)
+    }
+
+    /// Returns the histograms of each worker since the start, with its number.
+    pub async fn by_worker(&self) -> io::Result<Vec<(usize, Latencies)>> {
+        let sums = self.collected().await?;
+        Ok(self.links.iter().map(|link| link.worker).zip(sums.iter().cloned()).collect())
+    }
+
+    /// Collects what workers have recorded since the last time, and returns the sums.
+    async fn collected(&self) -> io::Result<MutexGuard<'_, Vec<Latencies>>> {
         // One at a time: each worker's mailbox holds one request.
-        let mut total = self.total.lock().await;
+        let mut sums = self.sums.lock().await;
         for link in &self.links {
             let empty = Box::new(Latencies::new().map_err(io::Error::other)?);
             link.latencies.request(empty);
             link.bell().ring();
         }
         let deadline = Instant::now() + PATIENCE;
-        for link in &self.links {
+        for (link, sum) in self.links.iter().zip(sums.iter_mut()) {
             loop {
                 if let Some(recorded) = link.latencies.collect() {
-                    total.merge(&recorded);
+                    sum.merge(&recorded);
                     break;
                 }
                 if Instant::now() >= deadline {
@@ -62,7 +80,7 @@ impl LatencyCollector {
                 tokio::time::sleep(PACE).await;
             }
         }
-        Ok(total.clone())
+        Ok(sums)
     }
 
     /// Returns the start of the recording.
@@ -144,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_percentile_text_has_the_columns_that_plotters_read() {
-        let text = percentiles(recorded().get(Outcome::Hit));
+        let text = percentiles(&recorded().get(Outcome::Hit));
         let rows: Vec<Vec<f64>> = text
             .lines()
             .skip(2)
@@ -163,7 +181,8 @@ mod tests {
     #[test]
     fn the_log_reads_back() {
         let recorded = recorded();
-        let histograms = Outcome::ALL.map(|outcome| (outcome.label(), recorded.get(outcome)));
+        let sums = Outcome::ALL.map(|outcome| (outcome.label(), recorded.get(outcome)));
+        let histograms = sums.each_ref().map(|(label, histogram)| (*label, &**histogram));
         let bytes = log(&histograms, SystemTime::now()).unwrap();
         let mut read = Vec::new();
         for entry in IntervalLogIterator::new(&bytes) {

@@ -17,6 +17,7 @@ pub mod access;
 pub mod admin;
 pub mod attach;
 pub mod bans;
+pub mod busiest;
 mod client_names;
 pub mod control_socket;
 pub mod daemon;

@@ -4,8 +4,9 @@
 //! A connection carries many queries at once, and each is answered as soon as its answer is there.
 //! The memory of one connection, and of all together, is bounded.
 
-use crate::lists::ListKeeper;
+use crate::{busiest::Busiest, lists::ListKeeper};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use framing::{finish, framed, silent, write_replies};
 use ringdns_common::counters;
 use ringdns_config::TcpConfig;
 use ringdns_dataplane::{
@@ -17,6 +18,7 @@ use ringdns_dataplane::{
         reply::{self, ReplyLimits},
     },
     log::{AnswerSource, Logged, Outcome, Protocol},
+    packet::mapped,
     policy::{Asker, QueryPolicy, Refusal},
     process::AnswerConfig,
 };
@@ -26,17 +28,18 @@ use ringdns_resolver::{Client, Resolved, Resolver, pump::WaitingNotify};
 use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpListener,
     sync::{Semaphore, mpsc},
     time::timeout,
 };
 
+mod framing;
 pub(crate) mod seats;
 
 /// Largest message in bytes: the length field has two bytes (RFC 1035 section 4.2.2).
@@ -107,6 +110,8 @@ pub struct Listener {
     zones: ArcSwapOption<ListKeeper>,
     /// dnstap output, once it is set.
     tap: OnceLock<Arc<Dnstap>>,
+    /// Counts of names and clients, once they are set.
+    busiest: OnceLock<Arc<Busiest>>,
     /// Counters so far.
     pub counters: ListenCounters,
     /// Queries and answers by kind.
@@ -128,7 +133,7 @@ impl Listener {
         let counters = ListenCounters::default();
         let (policy, zones) = (policy.into(), ArcSwapOption::empty());
         let census = CensusStats::default();
-        let tap = OnceLock::new();
+        let (tap, busiest) = (OnceLock::new(), OnceLock::new());
         Arc::new(Listener {
             resolver,
             policy,
@@ -139,6 +144,7 @@ impl Listener {
             log,
             zones,
             tap,
+            busiest,
             counters,
             census,
         })
@@ -155,8 +161,17 @@ impl Listener {
         let _ = self.tap.set(tap);
     }
 
+    /// Counts names and clients from now on.
+    pub fn set_busiest(&self, busiest: Arc<Busiest>) {
+        // It is set once, at the start.
+        let _ = self.busiest.set(busiest);
+    }
+
     /// Replaces the groups of clients in the query log.
     pub fn set_log_groups(&self, groups: LogGroups) {
+        if let Some(busiest) = self.busiest.get() {
+            busiest.set_groups(groups.clone());
+        }
         if let Some(log) = &self.log {
             log.set_groups(groups);
         }
@@ -399,6 +414,9 @@ impl Listener {
         };
         // Without a question, the key is an empty one, and its type 0.
         self.census.share(client.is_ipv6(), query.key.asked().qtype(), rcode);
+        if let Some(busiest) = self.busiest.get() {
+            busiest.tell_tcp(mapped(client), &query.key, query.question_len(), rcode);
+        }
         if let Some(log) = &self.log {
             log.note_tcp(
                 &query,
@@ -449,48 +467,9 @@ fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &ReplyLi
     (len > 0).then(|| finish(framed, len))
 }
 
-/// Returns an address as IPv6, with IPv4 mapped.
-fn mapped(address: IpAddr) -> Ipv6Addr {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-        // From a socket for both families, IPv4 addresses are mapped already.
-        IpAddr::V6(v6) => v6,
-    }
-}
-
-/// Returns a buffer with two bytes for the length, then `room` bytes for the message, which begins
-/// with `head`.
-fn framed(head: &[u8], room: usize) -> Vec<u8> {
-    let mut framed = vec![0; 2 + room.max(head.len())];
-    framed[2..2 + head.len()].copy_from_slice(head);
-    framed
-}
-
-fn finish(mut framed: Vec<u8>, len: usize) -> Vec<u8> {
-    framed[..2].copy_from_slice(&(len as u16).to_be_bytes());
-    framed.truncate(2 + len);
-    framed
-}
-
 /// Returns a time in units of 100 ms, as in the edns-tcp-keepalive option (RFC 7828 section 3.1).
 fn in_tenths(time: Duration) -> u16 {
     u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
-}
-
-fn silent() -> io::Error {
-    io::ErrorKind::TimedOut.into()
-}
-
-/// Writes replies in the order in which they are made, until all senders are gone.
-async fn write_replies(
-    mut to: impl AsyncWrite + Unpin,
-    mut outbox: mpsc::Receiver<Vec<u8>>,
-    patience: Duration,
-) -> io::Result<()> {
-    while let Some(reply) = outbox.recv().await {
-        timeout(patience, to.write_all(&reply)).await.unwrap_or_else(|_| Err(silent()))?;
-    }
-    to.shutdown().await
 }
 
 #[cfg(test)]

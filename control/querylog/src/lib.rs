@@ -140,8 +140,8 @@ pub fn check(log: &config::QueryLogConfig) -> Result<(), Problem> {
     if log.enabled { choice(log).map(drop) } else { Ok(()) }
 }
 
-/// Returns which answers are logged, and what of their clients.
-fn choice(log: &config::QueryLogConfig) -> Result<(Sieve, ClientPrivacy), Problem> {
+/// Returns which answers a configuration logs, and what of their clients.
+pub fn choice(log: &config::QueryLogConfig) -> Result<(Sieve, ClientPrivacy), Problem> {
     let sieve = Sieve::new(log.sample, &log.exclude_clients, &log.exclude_names).map_err(|error| {
         let remedy = "Join neighbouring prefixes";
         Problem::new("query_log.exclude_clients", error.to_string(), remedy)

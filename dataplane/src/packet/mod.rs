@@ -27,6 +27,15 @@ pub const HOP_LIMIT: u8 = 64;
 /// (IEEE 802.3).
 const MIN_FRAME: usize = 60;
 
+/// Returns an address as IPv6; IPv4 as `::ffff:a.b.c.d`.
+pub fn mapped(address: IpAddr) -> Ipv6Addr {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        // From a socket for both families, IPv4 addresses are mapped already.
+        IpAddr::V6(v6) => v6,
+    }
+}
+
 /// Sizes in bytes of the largest replies over UDP that are sent whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LargestReplies {

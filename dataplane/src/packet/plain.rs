@@ -61,6 +61,18 @@ pub trait Plain {
     fn turn<S: Simd>(simd: S, window: &mut Window, message_len: usize, raise: u64) -> usize;
 }
 
+/// Returns the receiver of a reply without IP options, IPv4 as `::ffff:a.b.c.d`, and the offset of its
+/// message.
+#[inline(always)]
+pub fn reply(window: &Window, v6: bool) -> ([u8; 16], usize) {
+    let tags = tags_len(window);
+    if v6 {
+        return (*bytes(window, 38 + tags), V6::MESSAGE + tags);
+    }
+    let [a, b, c, d] = *bytes(window, 30 + tags);
+    ([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d], V4::MESSAGE + tags)
+}
+
 /// IPv4.
 pub struct V4;
 

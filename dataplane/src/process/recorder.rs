@@ -91,12 +91,7 @@ impl Recorder {
     /// Notes a reply to a query that was answered at a glance.
     #[inline(always)]
     fn note_glanced(&mut self, at: Nanos, window: &[u8; WINDOW], glanced: &Glanced<'_>) {
-        let tags = plain::tags_len(window);
-        let (client, message) = if glanced.v6 {
-            (*plain::bytes(window, 38 + tags), 62 + tags)
-        } else {
-            (mapped(*plain::bytes(window, 30 + tags)), 42 + tags)
-        };
+        let (client, message) = plain::reply(window, glanced.v6);
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
         let outcome = if glanced.list.is_some() { Outcome::Blocked } else { hit(rcode) };
@@ -284,10 +279,4 @@ impl RecordedReply {
 #[inline(always)]
 pub(super) fn hit(rcode: u8) -> Outcome {
     if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
-}
-
-/// Returns an IPv4 address mapped to IPv6.
-#[inline(always)]
-fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
 }

@@ -48,10 +48,19 @@ impl Fixture {
     /// Caches an answer with one address.
     fn know(&mut self, name: &str, ttl: u32, now: Secs) {
         let query = testing::query(name, RecordType::A);
-        let answer = testing::answer(&testing::addresses(&query, ttl, &[[192, 0, 2, 1]]), now);
-        let key = testing::parsed(&query).key;
+        self.remember(&query, &testing::addresses(&query, ttl, &[[192, 0, 2, 1]]), now);
+    }
+
+    /// Caches the answer that a name does not exist.
+    fn know_absent(&mut self, name: &str) {
+        let query = testing::query(name, RecordType::A);
+        self.remember(&query, &testing::nxdomain(&query, 300, 300), 0);
+    }
+
+    fn remember(&mut self, query: &Message, answer: &Message, now: Secs) {
+        let key = testing::parsed(query).key;
         let hash = self.processor.hash().of(&key);
-        self.processor.cache().insert(&key, hash, &answer, now);
+        self.processor.cache().insert(&key, hash, &testing::answer(answer, now), now);
     }
 
     /// Returns a frame that carries `message`.

@@ -3,9 +3,9 @@
 use super::Worker;
 use crate::{
     clock::{self, Nanos},
-    dns::{option::Options, reply},
+    dns::{option::Options, rcode, reply},
     log::{self, AnswerSource},
-    packet::Envelope,
+    packet::{Envelope, mapped},
     policy::Asker,
     port::Port,
     punt::Punt,
@@ -51,11 +51,15 @@ impl<P: Port> Worker<P> {
         let packet = self.port.frames().packet(&frame);
         self.mirrors.note_returned((record.received, record.exchanges), packet, envelope, told);
         self.port.send(frame);
-        let rcode = answer.status.rcode().into();
-        self.link.census.add_answers(record.query.key.asked().qtype(), rcode, 1);
+        let rcode = answer.status.rcode();
+        self.link.census.add_answers(record.query.key.asked().qtype(), rcode.into(), 1);
+        if let (rcode::NXDOMAIN, Some(client)) = (rcode, client) {
+            let client = mapped(client).octets();
+            self.census.tell_absent(client, &record.query.key, &self.link.sightings);
+        }
         self.link.stats.add(Counter::PuntAnswered, 1);
         self.link.stats.add(Counter::Truncated, u64::from(reply.cut));
-        self.waited.push(record.received);
+        self.waited.push((record.received, record.source.tier));
     }
 
     /// Sends the reply to a NOTIFY, which the control plane has made.
@@ -90,6 +94,6 @@ impl<P: Port> Worker<P> {
         self.mirrors.note_returned((record.received, record.exchanges), packet, envelope, answer);
         self.port.send(frame);
         self.link.stats.add(Counter::PuntAnswered, 1);
-        self.waited.push(record.received);
+        self.waited.push((record.received, log::Tier::None));
     }
 }

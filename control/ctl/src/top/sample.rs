@@ -1,19 +1,17 @@
 //! State and counters of a ringdnsd at one moment.
 
-use crate::{print::printable, talk::Ringdnsd};
-use anyhow::{Context, anyhow};
-use data_encoding::BASE64;
-use hdrhistogram::{
-    Histogram,
-    serialization::{
-        Deserializer,
-        interval_log::{IntervalLogIterator, LogEntry},
-    },
+use crate::{
+    histogram::logs::{Summed, Tagged},
+    print::printable,
+    talk::Ringdnsd,
 };
-use ringdns_api::DaemonStatus;
+use anyhow::Context;
+use ringdns_api::{DaemonStatus, History};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::{collections::BTreeMap, io::Cursor};
+
+/// Error about an answer that is not as this version has it.
+pub const UNREADABLE: &str = "ringdnsd's answer cannot be read: use the ringctl of its version";
 
 /// State and counters of a ringdnsd at one moment. All texts are printable.
 #[derive(Debug)]
@@ -23,7 +21,9 @@ pub struct Sample {
     /// Answer of `/v1/stats`.
     pub stats: Value,
     /// Service times since the start in nanoseconds, by outcome.
-    pub times: BTreeMap<String, Histogram<u64>>,
+    pub times: Tagged,
+    /// Answer of `/v1/history`, which not each sample has.
+    pub history: Option<History>,
 }
 
 impl Sample {
@@ -35,32 +35,23 @@ impl Sample {
         Self::read(&status, &stats, &times)
     }
 
+    /// Asks a ringdnsd, for its history too.
+    pub async fn take_with_history(ringdnsd: &Ringdnsd) -> anyhow::Result<Self> {
+        let history = json(&ringdnsd.get("/v1/history").await?).context(UNREADABLE)?;
+        Ok(Sample { history: Some(history), ..Self::take(ringdnsd).await? })
+    }
+
     /// Reads the answers of the three requests.
     pub fn read(status: &[u8], stats: &[u8], times: &[u8]) -> anyhow::Result<Self> {
-        let unreadable = "ringdnsd's answer cannot be read: use the ringctl of its version";
         Ok(Sample {
-            status: json(status).context(unreadable)?,
-            stats: json(stats).context(unreadable)?,
-            times: histograms(times).context(unreadable)?,
+            status: json(status).context(UNREADABLE)?,
+            stats: json(stats).context(UNREADABLE)?,
+            times: Summed::read(times).map(|log| log.histograms).context(UNREADABLE)?,
+            history: None,
         })
     }
 }
 
-fn json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
+pub fn json<T: DeserializeOwned>(body: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(body).and_then(|value| serde_json::from_value(printable(value)))
-}
-
-/// Reads a histogram log, by tag.
-fn histograms(log: &[u8]) -> anyhow::Result<BTreeMap<String, Histogram<u64>>> {
-    let mut histograms = BTreeMap::new();
-    for entry in IntervalLogIterator::new(log) {
-        let LogEntry::Interval(interval) = entry.map_err(|error| anyhow!("histogram log: {error:?}"))? else {
-            continue;
-        };
-        let tag = interval.tag().map(|tag| tag.as_str().to_owned()).unwrap_or_default();
-        let bytes = BASE64.decode(interval.encoded_histogram().as_bytes())?;
-        let histogram = Deserializer::new().deserialize(&mut Cursor::new(bytes));
-        histograms.insert(tag, histogram.map_err(|error| anyhow!("histogram: {error:?}"))?);
-    }
-    Ok(histograms)
 }

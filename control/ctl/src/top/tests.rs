@@ -1,10 +1,11 @@
 //! Screens drawn from answers that a ringdnsd gave: one 3 s after its start, and one 11 s later.
 
 use super::*;
+use crate::testing::assert_screen;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{backend::TestBackend, style::Color};
+use ringdns_api::{History, HistoryPoint, RankingRow};
 use serde_json::{Value, json};
-use std::{fs, path::Path};
 
 const STATUS: [&str; 2] = [include_str!("testdata/status1.json"), include_str!("testdata/status2.json")];
 const STATS: [&str; 2] = [include_str!("testdata/stats1.json"), include_str!("testdata/stats2.json")];
@@ -23,8 +24,8 @@ fn sample_with(nth: usize, change: impl FnOnce(&mut Value, &mut Value)) -> Sampl
 }
 
 /// Returns a screen that got these samples, ten seconds apart.
-fn screen_of(samples: impl IntoIterator<Item = Sample>) -> Screen {
-    let mut screen = Screen::new(true);
+fn screen_of(samples: impl IntoIterator<Item = Sample>) -> Screen<Overview> {
+    let mut screen = Screen::new(true, Overview::default());
     let mut at = Instant::now();
     for sample in samples {
         screen.update(at, Ok(sample));
@@ -38,7 +39,7 @@ fn terminal(width: u16, height: u16) -> Terminal<TestBackend> {
 }
 
 /// Returns the text on a terminal, without the spaces at the ends of lines.
-fn drawn(screen: &mut Screen, width: u16, height: u16) -> String {
+fn drawn(screen: &mut Screen<impl Content>, width: u16, height: u16) -> String {
     let mut terminal = terminal(width, height);
     terminal.draw(|frame| screen.draw(frame)).unwrap();
     let buffer = terminal.backend().buffer();
@@ -49,30 +50,21 @@ fn drawn(screen: &mut Screen, width: u16, height: u16) -> String {
     lines.map(|line| line + "\n").collect()
 }
 
-fn press(screen: &mut Screen, code: KeyCode) {
+fn press(screen: &mut Screen<impl Content>, code: KeyCode) {
     screen.press(KeyEvent::new(code, KeyModifiers::NONE));
-}
-
-/// Compares a screen with a recorded one. RINGDNS_RECORD_SCREENS=1 records it anew: look at it.
-fn assert_screen(shown: &str, name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/top/testdata").join(name);
-    if std::env::var_os("RINGDNS_RECORD_SCREENS").is_some() {
-        fs::write(&path, shown).unwrap();
-    }
-    assert!(shown == fs::read_to_string(&path).unwrap(), "{name} differs:\n{shown}");
 }
 
 #[test]
 fn the_screen_of_80_columns() {
     let mut screen = screen_of([sample(0), sample(1)]);
-    assert_screen(&drawn(&mut screen, 80, 24), "80x24.txt");
+    assert_screen(&drawn(&mut screen, 80, 24), "src/top/testdata/80x24.txt");
 }
 
 #[test]
 fn a_small_screen_shows_the_rest_when_it_is_scrolled() {
     let mut screen = screen_of([sample(0), sample(1)]);
     let first = drawn(&mut screen, 40, 10);
-    assert_screen(&first, "40x10.txt");
+    assert_screen(&first, "src/top/testdata/40x10.txt");
     press(&mut screen, KeyCode::Down);
     let second = drawn(&mut screen, 40, 10);
     assert_eq!(second.lines().next(), first.lines().nth(1), "it is a line further down");
@@ -88,7 +80,7 @@ fn a_small_screen_shows_the_rest_when_it_is_scrolled() {
 #[test]
 fn a_large_screen_has_the_curve() {
     let mut screen = screen_of([sample(0), sample(1)]);
-    assert_screen(&drawn(&mut screen, 200, 50), "200x50.txt");
+    assert_screen(&drawn(&mut screen, 200, 50), "src/top/testdata/200x50.txt");
 }
 
 #[test]
@@ -166,7 +158,7 @@ fn texts_of_others_cannot_write_to_the_terminal() {
     for (width, height) in [(80, 60), (40, 10), (200, 50)] {
         let mut screen = screen_of([sample_with(0, |_, _| {})]);
         let view = View::between(None, &sample, Duration::ZERO);
-        for row in screen::rows(&view, width.into()) {
+        for row in overview::rows(&view, width.into()) {
             assert!(
                 !row.text.contains(|letter: char| letter.is_control() || letter == '\u{202e}'),
                 "{row:?}"
@@ -183,7 +175,7 @@ fn texts_of_others_cannot_write_to_the_terminal() {
 
 #[test]
 fn a_failed_poll_is_shown_above_the_last_answer() {
-    let mut screen = Screen::new(true);
+    let mut screen = Screen::new(true, Overview::default());
     assert!(drawn(&mut screen, 80, 24).starts_with("asking ringdnsd …\n"));
     screen.update(Instant::now(), Ok(sample(0)));
     screen.update(Instant::now(), Err(anyhow::anyhow!("no ringdnsd at /s")));
@@ -211,10 +203,61 @@ fn keys_end_scroll_and_help() {
 #[test]
 fn without_colour_none_is_used() {
     let is_coloured = |colour: bool| {
-        let (mut screen, mut terminal) = (Screen::new(colour), terminal(80, 24));
+        let (mut screen, mut terminal) = (Screen::new(colour, Overview::default()), terminal(80, 24));
         screen.update(Instant::now(), Ok(sample(0)));
         terminal.draw(|frame| screen.draw(frame)).unwrap();
         terminal.backend().buffer().content.iter().any(|cell| cell.fg != Color::Reset)
     };
     assert!(is_coloured(true) && !is_coloured(false));
+}
+
+/// Returns a ranking with a long name.
+fn ranking() -> Ranking {
+    let row = |key: &str, queries, least, most| RankingRow {
+        key: key.to_owned(),
+        queries,
+        least,
+        most,
+        share: queries as f64 / 20_000.0,
+    };
+    let long = "a-long-name.of-a-service.with-many-labels.in-a-region.of-a-provider.example.com.";
+    let rows = vec![
+        row("www.example.com.", 12_345, 12_000, 12_400),
+        row(long, 77, 70, 99),
+        row("\u{1b}[2J.example.", 3, 3, 3),
+    ];
+    Ranking { kind: RankingKind::Names, seconds: 297, queries: 20_000, rows }
+}
+
+#[test]
+fn the_screen_of_a_ranking() {
+    let mut screen = Screen::new(true, LiveRanking::default());
+    assert!(drawn(&mut screen, 80, 24).starts_with("asking ringdnsd …\n"));
+    let ranking = sample::json(&serde_json::to_vec(&ranking()).unwrap()).unwrap();
+    screen.update(Instant::now(), Ok(ranking));
+    assert_screen(&drawn(&mut screen, 80, 24), "src/top/testdata/names-80x24.txt");
+    for width in 40..100 {
+        drawn(&mut screen, width, 12);
+        let LiveRanking(ranking) = screen.content();
+        for row in ranking::rows(ranking.as_ref().unwrap(), width.into()) {
+            assert!(row.text.chars().count() <= width.into() && !row.text.contains('\u{1b}'), "{row:?}");
+        }
+    }
+    press(&mut screen, KeyCode::Char('?'));
+    assert!(drawn(&mut screen, 80, 24).contains("bounds of the true count"));
+}
+
+#[test]
+fn the_day_is_shown_and_the_present_again() {
+    let points = (0..600).map(|nth| HistoryPoint {
+        at: 1_796_000_400 + nth * 60,
+        queries: nth as f64,
+        ..HistoryPoint::default()
+    });
+    let history = Some(History { points: points.collect() });
+    let mut screen = screen_of([Sample { history, ..sample(0) }, sample(1)]);
+    press(&mut screen, KeyCode::Char('d'));
+    assert_screen(&drawn(&mut screen, 80, 24), "src/top/testdata/day-80x24.txt");
+    press(&mut screen, KeyCode::Char('d'));
+    assert!(drawn(&mut screen, 80, 24).starts_with("ringdnsd 0.1.0"));
 }

@@ -5,6 +5,7 @@
 //! Every error is JSON, `{"error": reason}`. A request that is no HTTP gets a bare status.
 
 mod audit;
+mod busiest;
 mod cache;
 mod caller;
 mod capture;
@@ -14,6 +15,7 @@ mod explain;
 mod exposition;
 mod filter;
 mod guard;
+mod history;
 mod logging;
 mod metrics;
 mod names;
@@ -30,12 +32,13 @@ mod upstreams;
 mod views;
 
 use crate::{
-    bans::Bans, firewall::Firewall, latency::LatencyCollector, lists::ListKeeper, logging::LogLevels,
-    nic::Receiving, reload::Reloader,
+    bans::Bans, busiest::Busiest, firewall::Firewall, latency::LatencyCollector, lists::ListKeeper,
+    logging::LogLevels, nic::Receiving, reload::Reloader,
 };
 pub use audit::AuditLog;
 use axum::extract::State;
 use guard::{ApiError, Parameters};
+pub use history::Chronicle;
 pub use problems::Problems;
 pub use ringdns_capture::Captures;
 use ringdns_common::{counters, counters::Total};
@@ -112,6 +115,10 @@ pub struct Service {
     pub listeners: Box<dyn Fn() -> Vec<Total> + Send + Sync>,
     /// Query log, if it is enabled.
     pub log: Option<Arc<QueryLog>>,
+    /// Busiest names, zones and clients.
+    pub busiest: Arc<Busiest>,
+    /// Points of the last day.
+    pub chronicle: Chronicle,
     /// dnstap output; `None`: there is none.
     pub tap: Option<Arc<Dnstap>>,
     /// Captures of packets.

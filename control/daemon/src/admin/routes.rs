@@ -2,8 +2,8 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, cache, capture, config, doctor, explain, guard, logging, names, overrides, policy,
-    profile, views,
+    Service, audit, busiest, cache, capture, config, doctor, explain, guard, history, logging, names,
+    overrides, policy, profile, views,
 };
 use axum::{
     Extension, Router,
@@ -81,6 +81,8 @@ fn readers() -> Routes {
         routes!(views::stats),
         routes!(views::histogram),
         routes!(views::sweeps),
+        routes!(busiest::ranking),
+        routes!(history::history),
     ]);
     in_turns(costly).merge(routes_of([
         routes!(cache::entry),

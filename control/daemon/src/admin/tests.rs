@@ -4,6 +4,7 @@ mod bounds;
 use super::*;
 use crate::{
     bans::Bans,
+    busiest::Busiest,
     control_socket, daemon,
     lists::{Groups, ListKeeper, Lists},
     policy,
@@ -82,6 +83,7 @@ impl Doors {
         )
         .with_tokens(vec![token("reader", Role::Read, READ), token("ops", Role::Operate, OPERATE)]);
         let audit = AuditLog::new(config.control.audit_log.clone());
+        let busiest = Busiest::new(&config, clock).unwrap();
         let service = Arc::new(Service {
             sweeper,
             snapshot: None,
@@ -100,6 +102,8 @@ impl Doors {
             verdicts: Box::new(|| None),
             listeners: Box::new(|| vec![Total { name: "queries", doc: "Queries received.", value: 3 }]),
             log: None,
+            busiest,
+            chronicle: Chronicle::default(),
             tap: None,
             captures: Default::default(),
             ready: AtomicBool::new(false),

@@ -22,7 +22,10 @@ use hdrhistogram::Histogram;
 use ringdns_api::{DaemonStatus, Refused, Reloaded, Sweeps};
 use ringdns_dataplane::latency::Outcome;
 use serde::Deserialize;
-use std::sync::{LazyLock, atomic::Ordering};
+use std::{
+    borrow::Cow,
+    sync::{LazyLock, atomic::Ordering},
+};
 use tokio::task::spawn_blocking;
 use utoipa::{IntoParams, ToSchema};
 
@@ -192,6 +195,17 @@ pub(super) struct HistogramQuery {
     outcome: Option<String>,
     /// Address of an upstream, for its response times.
     upstream: Option<String>,
+    /// Division: a histogram for each worker and outcome, `worker0-hit`, or for each tier that has
+    /// answers: hit, stale, host, redis, upstream, other.
+    #[param(inline)]
+    by: Option<Division>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Division {
+    Worker,
+    Tier,
 }
 
 #[derive(Default, Deserialize, ToSchema)]
@@ -215,9 +229,9 @@ pub(super) async fn histogram(
     Parameters(query): Parameters<HistogramQuery>,
 ) -> Result<Response, ApiError> {
     if let Some(address) = &query.upstream {
-        if query.outcome.is_some() {
+        if query.outcome.is_some() || query.by.is_some() {
             return Err(ApiError::bad(
-                "outcome= is for clients' queries, upstream= for an upstream's answers: give one of the two",
+                "outcome= and by= are for clients' queries, upstream= for an upstream's answers: give one of them",
             ));
         }
         let times = upstreams::find(&service, address)?.times();
@@ -232,8 +246,33 @@ pub(super) async fn histogram(
             })?]
         }
     };
-    let total = service.latencies.total().await.map_err(ApiError::failed)?;
-    let histograms: Vec<_> = outcomes.iter().map(|outcome| (outcome.label(), total.get(*outcome))).collect();
+    let (total, workers);
+    let divided: Vec<(String, Cow<'_, Histogram<u64>>)> = match query.by {
+        Some(Division::Tier) if query.outcome.is_some() => {
+            return Err(ApiError::bad(
+                "by=tier tells hits, stale answers and misses apart: leave out outcome=",
+            ));
+        }
+        Some(Division::Tier) => {
+            total = service.latencies.total().await.map_err(ApiError::failed)?;
+            let by_source = total.by_source();
+            by_source.map(|(source, of)| (source.to_owned(), Cow::Borrowed(of))).collect()
+        }
+        Some(Division::Worker) => {
+            workers = service.latencies.by_worker().await.map_err(ApiError::failed)?;
+            let named = workers.iter().flat_map(|(worker, times)| {
+                let outcomes = outcomes.iter();
+                outcomes.map(move |it| (format!("worker{worker}-{}", it.label()), times.get(*it)))
+            });
+            named.collect()
+        }
+        None => {
+            total = service.latencies.total().await.map_err(ApiError::failed)?;
+            let named = outcomes.iter().map(|it| (it.label().to_owned(), total.get(*it)));
+            named.collect()
+        }
+    };
+    let histograms: Vec<_> = divided.iter().map(|(name, histogram)| (name.as_str(), &**histogram)).collect();
     export(&histograms, query.format, &service)
 }
 

@@ -10,7 +10,7 @@ use ringdns_resolver::{FlightLimits as Flights, host::HostTier};
 use ringdns_testkit::{Say, Upstream};
 use std::collections::HashMap;
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::{AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
     task::JoinHandle,
 };

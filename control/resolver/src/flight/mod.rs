@@ -13,7 +13,7 @@ mod capped;
 mod caps;
 mod chase;
 mod denied;
-mod domain;
+pub mod domain;
 pub mod explain;
 mod failure;
 mod flights;

@@ -83,7 +83,7 @@ pub(super) fn add(service: &Service, latencies: &Latencies, families: &mut Famil
         "Time from the turn of a worker that received a query to the kick that sends its answer, by outcome.",
     );
     for outcome in Outcome::ALL {
-        families.sample(&[("outcome", &outcome.label())], latencies.get(outcome));
+        families.sample(&[("outcome", &outcome.label())], &*latencies.get(outcome));
     }
 }
 
