@@ -21,7 +21,7 @@ pub use policy::{
 };
 pub use problem::{Problem, ProblemKind, Severity};
 pub use status::{
-    DaemonStatus, EntryView, LogFilter, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus,
+    DaemonStatus, EntryView, Loaded, LogFilter, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus,
     TrustPointStatus, UpstreamStatus,
 };
 pub use sweeps::{RedisSweep, Removed, Report, Skipped, Sweeps, Swept, Told};

@@ -61,7 +61,7 @@ pub(super) async fn entry(
     let finding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let found = host.entries_of(&name, rtype);
-        found.iter().map(|(key, entry)| view(key, entry, now)).collect::<Vec<_>>()
+        found.iter().map(|(key, entry)| view(key, entry, now, true)).collect::<Vec<_>>()
     });
     let found = finding.await.map_err(ApiError::failed)?;
     if found.is_empty() {
@@ -71,8 +71,8 @@ pub(super) async fn entry(
     Ok(Json(found))
 }
 
-/// Returns an entry of the host tier at `now`.
-pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
+/// Returns an entry of the host tier at `now`, with its records or without.
+pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs, has_records: bool) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
     let (name, rcode) = (asked.name(), u16::from(answer.status.rcode()));
@@ -92,7 +92,8 @@ pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView 
         fresh_secs: answer.expires().saturating_sub(now),
         left_secs: answer.dead().saturating_sub(now),
         bytes: answer.wire.len(),
-        records: records(asked, answer),
+        demand: entry.demand.get(now),
+        records: if has_records { records(asked, answer) } else { Vec::new() },
     }
 }
 

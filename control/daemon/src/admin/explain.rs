@@ -62,7 +62,7 @@ pub(super) async fn explain(
         banned: client.and_then(|client| banned(&service, client)),
         policy: verdict,
         workers,
-        host: known.entries.iter().map(|(key, entry)| cache::view(key, entry, now)).collect(),
+        host: known.entries.iter().map(|(key, entry)| cache::view(key, entry, now, true)).collect(),
         special: known.is_special,
         zone: known.zone.clone(),
         upstreams: upstreams(&service, &known),

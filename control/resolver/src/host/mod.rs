@@ -388,6 +388,11 @@ impl HostTier {
         self.cache.iter()
     }
 
+    /// Returns the tiers beside this one.
+    pub fn tiers_beside(&self) -> Arc<Vec<Arc<HostTier>>> {
+        self.beside.load_full()
+    }
+
     /// Returns the number of entries of all tiers.
     pub fn len(&self) -> usize {
         self.cache.len() + self.beside.load().iter().map(|tier| tier.len()).sum::<usize>()
