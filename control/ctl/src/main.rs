@@ -14,6 +14,7 @@ mod offline;
 mod overrides;
 mod policy;
 mod print;
+mod progress;
 mod table;
 mod talk;
 mod tokens;

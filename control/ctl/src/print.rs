@@ -228,7 +228,16 @@ pub(super) fn show_entry(entry: &EntryView, out: &mut dyn Write) -> io::Result<(
          usable for {left_secs} s, {}",
         counted(*bytes as u64, "byte", "bytes")
     )?;
-    entry.records.iter().try_for_each(|record| writeln!(out, "    {record}"))
+    entry.records.iter().try_for_each(|record| show_record(record, terminal_width(), out))
+}
+
+/// Shows a record of an entry. On a terminal, a record that is too long continues below.
+pub(super) fn show_record(record: &str, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
+    /// Columns before a record.
+    const INDENT: usize = 4;
+    let pieces =
+        width.map_or_else(|| vec![record.to_owned()], |width| wrapped(record, width.saturating_sub(INDENT)));
+    pieces.iter().try_for_each(|piece| writeln!(out, "{:INDENT$}{piece}", ""))
 }
 
 /// Shows the verdict of the lists, and the rule that decides on a line of its own.

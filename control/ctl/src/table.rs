@@ -151,6 +151,18 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Cuts a text that is longer than `width` in its middle: names differ at the beginning, and their zones
+/// at the end.
+pub fn shortened(text: &str, width: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= width || width == 0 {
+        return text.to_owned();
+    }
+    let begin = (width - 1) / 2;
+    let end = letters.len() - (width - 1 - begin);
+    letters[..begin].iter().chain(&['…']).chain(&letters[end..]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +199,16 @@ mod tests {
             for head in ["ADDRESS", "ZONES", "QUERIES", "TIMEOUTS", "P99"] {
                 assert!(text.contains(head), "{head} at {width}\n{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_ends() {
+        assert_eq!(shortened("www.example.com.", 16), "www.example.com.");
+        assert_eq!(shortened("a-long-name.example.com.", 16), "a-long-…ple.com.");
+        for width in 1..30 {
+            let short = shortened("ü-lôñg-name.example.com.example.", width);
+            assert!(short.chars().count() <= width, "{short}");
         }
     }
 
