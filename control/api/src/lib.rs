@@ -14,7 +14,7 @@ mod sweeps;
 
 pub use access::{AuditRecord, Refused, Role};
 pub use config::{ConfigDifference, ConfigView};
-pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
+pub use explain::{Explained, ExplainedMiss, ExplainedUpstream, ExplainedWorker};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
     OverrideAction, Overrides, Pause, PolicyTest, RulePlace,

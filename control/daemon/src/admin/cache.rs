@@ -1,10 +1,11 @@
 //! Lookup and purge of entries in the host tier.
 
 use super::{
-    SharedService,
+    SharedService, audit,
+    caller::Caller,
     guard::{ApiError, Parameters, Turns},
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use hickory_proto::serialize::binary::BinDecodable;
 use ringdns_api::{EntryView, Purged, Refused};
 use ringdns_common::names;
@@ -159,6 +160,7 @@ const TELLING: Duration = Duration::from_millis(500);
 )]
 pub(super) async fn purge(
     State(service): SharedService,
+    Extension(caller): Extension<Caller>,
     Parameters(query): Parameters<PurgeQuery>,
 ) -> Result<Json<Purged>, ApiError> {
     let purge = match (&query.name, &query.suffix, query.all) {
@@ -175,6 +177,7 @@ pub(super) async fn purge(
     // A purge runs to its end even if the client hangs up.
     let purging = tokio::task::spawn_blocking(move || {
         let _turn = turn;
+        host.note_purge(&purge, &audit::who(&caller));
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
         let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());

@@ -51,15 +51,15 @@ impl EntryState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum EntryOrder {
-    /// By name, that of a zone before those below it (RFC 4034 section 6.1).
+    /// Names in order, a zone before the names below it (RFC 4034 section 6.1).
     Name,
-    /// Those in most demand first.
+    /// Entries in most demand first.
     Demand,
-    /// The oldest first.
+    /// Oldest entries first.
     Age,
-    /// Those that expire first.
+    /// Entries that expire soonest first.
     Left,
-    /// The largest first.
+    /// Largest entries first.
     Bytes,
 }
 

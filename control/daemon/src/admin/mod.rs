@@ -15,6 +15,7 @@ mod guard;
 mod listing;
 mod logging;
 mod metrics;
+mod misses;
 mod names;
 mod overrides;
 mod policy;
