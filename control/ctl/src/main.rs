@@ -15,6 +15,8 @@ mod overrides;
 mod policy;
 mod print;
 mod progress;
+#[cfg(test)]
+mod screens;
 mod table;
 mod talk;
 mod tokens;

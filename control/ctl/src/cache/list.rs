@@ -1,8 +1,8 @@
 //! `ringctl cache list`: entries of the host cache, as they arrive.
 
 use crate::{
-    print::{printable, show_record},
-    table::{shortened, terminal_width},
+    print::printable,
+    table::{folded, shortened, terminal_width},
     talk::{Lines, Ringdnsd, escape},
 };
 use anyhow::Context;
@@ -58,15 +58,15 @@ enum State {
 /// Order of the entries.
 #[derive(Clone, Copy, ValueEnum)]
 enum Order {
-    /// By name, a zone before the names below it.
+    /// Names in order, a zone before the names below it.
     Name,
-    /// Those in most demand first.
+    /// Entries in most demand first.
     Demand,
-    /// The oldest first.
+    /// Oldest entries first.
     Age,
-    /// Those that expire first.
+    /// Entries that expire soonest first.
     Left,
-    /// The largest first.
+    /// Largest entries first.
     Bytes,
 }
 
@@ -114,7 +114,7 @@ impl List {
 }
 
 /// Returns the line above the entries.
-fn head(width: usize) -> String {
+pub fn head(width: usize) -> String {
     row("NAME", ["TYPE", "FLAGS", "RCODE", "AGE", "LEFT", "DEMAND", "BYTES"], Some(width))
 }
 
@@ -142,5 +142,8 @@ pub fn show_row(entry: &EntryView, width: Option<usize>, out: &mut dyn Write) ->
         [u64::from(entry.age_secs), entry.demand.into(), entry.bytes as u64].map(|number| number.to_string());
     let cells = [&entry.rtype, &*flags.join(","), &entry.rcode, &age, &left, &demand, &bytes];
     writeln!(out, "{}", row(&entry.name, cells, width).trim_end())?;
-    entry.records.iter().try_for_each(|record| show_record(record, width, out))
+    entry.records.iter().try_for_each(|record| {
+        let line = format!("    {record}\n");
+        out.write_all(width.map_or_else(|| line.clone(), |width| folded(&line, width)).as_bytes())
+    })
 }

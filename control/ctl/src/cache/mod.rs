@@ -1,7 +1,7 @@
 //! `ringctl cache`: entries of the host cache.
 
-mod list;
-mod transfer;
+pub mod list;
+pub mod transfer;
 
 use crate::{
     print::{ask_and_print, show_entry},
