@@ -265,6 +265,8 @@ fn dumps() -> Vec<Case> {
     vec![
         (get("/v1/cache/load"), &[405]),
         (operate("/v1/cache/dump"), &[405]),
+        (head("TRACE /v1/cache/load HTTP/1.1\r\nContent-Length: 0"), &[405]),
+        (head("PUT /v1/cache/load HTTP/1.1\r\nContent-Length: 5"), &[405]),
         (operate("/v1/cache/load"), &[400]),
         (anyone.as_bytes().to_vec(), &[401]),
         (load(READ, "Content-Length: 5\r\n\r\nhello"), &[403]),

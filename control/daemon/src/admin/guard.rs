@@ -151,9 +151,8 @@ fn without_port(authority: &str) -> Option<&str> {
 /// Refuses a request that no client of the API sends. `hosts` are those of a TCP address.
 pub(super) fn check<B>(request: &Request<B>, hosts: &HostRule, peer: Peer) -> Result<(), ApiError> {
     let (headers, uri) = (request.headers(), request.uri());
-    // That of a caller without the role is not read.
-    let may_have_body = request.method() == Method::POST && uri.path() == WITH_BODY;
-    if has_body(headers) && !may_have_body {
+    // That of another method, or of a caller without the role, is not read.
+    if has_body(headers) && uri.path() != WITH_BODY {
         let reason = "no request of this API but a load has a body: give parameters in the query string";
         return Err(ApiError(StatusCode::PAYLOAD_TOO_LARGE, reason.into()));
     }
