@@ -1,6 +1,8 @@
 //! Tests of `ringctl explain`: each part of a query's way is told, and nothing is asked or changed.
 
-use ringdns_testkit::{Client, Host, Query, Ringdnsd, Say, Settings, Upstream, free_address, until};
+use ringdns_testkit::{
+    Client, Host, Query, Ringdnsd, Say, Settings, Upstream, ask_over_tcp, free_address, until,
+};
 use serde_json::Value;
 use std::{
     fs,
@@ -88,5 +90,86 @@ fn each_part_of_the_way_of_a_query_is_told() {
     }
     assert_eq!(upstream.asked(), 1, "nothing is asked to explain");
     answers.store(false, Relaxed);
+    ringdnsd.settled();
+}
+
+/// Returns the causes of the last misses, and the flags of their clients: DO and CD.
+fn causes(ringdnsd: &Ringdnsd, name: &str) -> Vec<(String, bool, bool)> {
+    let told = ringdnsd.told(&["--json", "explain", name]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let one = |miss: &Value| {
+        let flag = |flag: &str| miss[flag].as_bool().unwrap();
+        (miss["cause"].as_str().unwrap().to_owned(), flag("dnssec_ok"), flag("checking_disabled"))
+    };
+    told["misses"].as_array().unwrap().iter().map(one).collect()
+}
+
+#[test]
+fn the_reason_of_the_last_miss_is_told() {
+    let host = Host::local();
+    let upstream = Upstream::local(|seen| {
+        let text = seen.query.name();
+        let ttl = if text.starts_with("never-kept") {
+            0
+        } else if text.starts_with("short") {
+            1
+        } else {
+            300
+        };
+        vec![Say::Send(seen.query.answer(ttl))]
+    });
+    let address = free_address(&host);
+    let mut settings = Settings::loopback(address, upstream.address());
+    settings.tables =
+        "[cache]\nbytes_per_worker = \"4MiB\"\nhost_bytes = \"1MiB\"\nserve_stale = false\n".into();
+    let ringdnsd = Ringdnsd::start(&host, &settings);
+    let client = Client::of(&host, address);
+    let ask = |query: &Query| assert_eq!(client.ask(query).rcode(), 0);
+    let plain = |cause: &str| vec![(cause.to_owned(), false, false)];
+
+    assert_eq!(causes(&ringdnsd, "www.example"), []);
+    ask(&Query::a("www.example"));
+    assert_eq!(causes(&ringdnsd, "www.example"), plain("unknown"));
+    // A hit is no miss.
+    ask(&Query::a("www.example"));
+    ringdnsd.told(&["cache", "purge", "--suffix", "example"]);
+    assert_eq!(causes(&ringdnsd, "www.example"), plain("unknown"), "nobody has asked since");
+    ask(&Query::a("www.example"));
+    assert_eq!(causes(&ringdnsd, "www.example"), plain("purged"));
+    let said = ringdnsd.told(&["explain", "www.example"]);
+    let line = said.lines().find(|line| line.starts_with("last miss  ")).unwrap();
+    assert!(line.contains(" by user:") && line.ends_with(" (suffix example.)"), "{said}");
+
+    ask(&Query::a("never-kept.example"));
+    ask(&Query::a("never-kept.example"));
+    assert_eq!(causes(&ringdnsd, "never-kept.example"), plain("not_kept"));
+    ask(&Query::a("short.example"));
+    until("it is asked again", || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let before = upstream.asked();
+        ask(&Query::a("short.example"));
+        (causes(&ringdnsd, "short.example") == plain("expired")).then_some(before)
+    });
+
+    // Clients that set DO ask for another variant.
+    let asked = Query::a("www.example").dnssec(true, false);
+    ringdnsd.next_second();
+    ask(&asked);
+    let both = [plain("purged"), vec![("variant".to_owned(), true, false)]].concat();
+    assert_eq!(causes(&ringdnsd, "www.example"), both);
+    let first = |said: String| said.lines().next().unwrap().to_owned();
+    assert!(
+        first(ringdnsd.told(&["explain", "www.example", "--dnssec"])).contains("answer from their caches")
+    );
+    assert!(first(ringdnsd.told(&["explain", "www.example", "--cd"])).contains("no cache has it"));
+
+    // More answers than there is room for.
+    (0..6_000).for_each(|nth| ask(&Query::a(&format!("n{nth}.example"))));
+    let held = ringdnsd.told(&["cache", "list", "--suffix", "example"]);
+    let is_held = |name: &str| held.lines().any(|line| line.starts_with(&format!("{name}. ")));
+    let name = (0..6_000).map(|nth| format!("n{nth}.example")).find(|name| !is_held(name)).unwrap();
+    // The worker has it still.
+    ask_over_tcp(&host, address, &[Query::a(&name)]);
+    assert_eq!(causes(&ringdnsd, &name), plain("evicted"));
     ringdnsd.settled();
 }

@@ -21,6 +21,9 @@ pub struct Explained {
     pub workers: Vec<ExplainedWorker>,
     /// Entries of the host tier.
     pub host: Vec<EntryView>,
+    /// Last lookups in the host cache that found no fresh answer, of all variants of the question.
+    #[serde(default)]
+    pub misses: Vec<ExplainedMiss>,
     /// Whether the name is answered by this host alone (RFC 6761, RFC 6303).
     pub special: bool,
     /// Zone of the configuration that decides which upstreams are asked; `.`: the rest.
@@ -58,4 +61,24 @@ pub struct ExplainedUpstream {
     pub back_off_ms: u64,
     /// Smoothed round-trip time in microseconds.
     pub round_trip_us: u64,
+}
+
+/// Last lookup of a variant of a question in the host cache that found no fresh answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExplainedMiss {
+    /// Whether the client had set DO.
+    pub dnssec_ok: bool,
+    /// Whether the client had set CD.
+    pub checking_disabled: bool,
+    /// Unix time of the lookup.
+    pub at: u64,
+    /// Cause: `expired`, `evicted`, `purged`, `not_kept`; `variant`: only other variants had been asked for;
+    /// `group`: only clients with other upstreams had asked; `unknown`: never asked, or too long ago.
+    pub cause: String,
+    /// Unix time at which the answer expired or left, if it is remembered.
+    pub since: Option<u64>,
+    /// Caller who purged the answer, if it is remembered.
+    pub by: Option<String>,
+    /// Cause in words.
+    pub text: String,
 }

@@ -19,7 +19,7 @@ pub use access::{AuditRecord, Refused, Role};
 pub use busiest::{Ranking, RankingKind, RankingRow};
 pub use config::{ConfigDifference, ConfigView};
 pub use doctor::{Change, Finding, Fix, Step, Verdict};
-pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
+pub use explain::{Explained, ExplainedMiss, ExplainedUpstream, ExplainedWorker};
 pub use history::{History, HistoryPoint};
 pub use policy::{
     BanView, FloodView, ListChanges, ListDifference, ListRefresh, ListState, ListStatus, NameView, Override,
@@ -27,7 +27,7 @@ pub use policy::{
 };
 pub use problem::{Problem, ProblemKind, Severity};
 pub use status::{
-    CaptureEnd, DaemonStatus, EntryView, LogFilter, Purged, Reloaded, ResourceUsage, Times, TrustKeyStatus,
-    TrustPointStatus, UpstreamStatus,
+    CaptureEnd, DaemonStatus, EntryView, Loaded, LogFilter, Purged, Reloaded, ResourceUsage, Times,
+    TrustKeyStatus, TrustPointStatus, UpstreamStatus,
 };
 pub use sweeps::{RedisSweep, Removed, Report, Skipped, Sweeps, Swept, Told};

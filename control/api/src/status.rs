@@ -1,4 +1,4 @@
-//! Answers of `GET /v1/status`, `GET /v1/cache/entry`, `POST /v1/cache/purge` and `POST /v1/reload`.
+//! Answers of `GET /v1/status`, `GET /v1/cache/…`, `POST /v1/cache/…` and `POST /v1/reload`.
 
 use crate::{policy::ListDifference, problem::Problem};
 use serde::{Deserialize, Serialize};
@@ -150,6 +150,9 @@ pub struct EntryView {
     pub left_secs: u32,
     /// Size of the records in bytes.
     pub bytes: usize,
+    /// Number of recent questions for it: the count halves every two minutes.
+    #[serde(default)]
+    pub demand: u16,
     /// Records as text, with the TTLs as received.
     pub records: Vec<String>,
 }
@@ -171,6 +174,29 @@ pub struct Purged {
     /// false, they are told when Redis can be reached again.
     #[serde(default)]
     pub told: Option<bool>,
+}
+
+/// Progress of a load, or its result: the number of entries of the dump by outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Loaded {
+    /// Whether all entries have been looked at. The last line alone says so.
+    pub complete: bool,
+    /// Entries in the dump.
+    pub entries: u64,
+    /// Entries that are in the host cache now.
+    pub loaded: u64,
+    /// Entries refused because they could no longer be served, not even as stale.
+    pub too_old: u64,
+    /// Entries refused because their question had an answer already, which stays.
+    pub known: u64,
+    /// Entries refused because they do not answer their question, or are not kept under this
+    /// configuration.
+    pub unfit: u64,
+    /// Entries refused because of a purge that came meanwhile.
+    pub purged: u64,
+    /// Place in the dump, in bytes, of the first entry that is unfit.
+    #[serde(default)]
+    pub first_unfit: Option<u64>,
 }
 
 /// Filter of the log.

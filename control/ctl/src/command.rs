@@ -16,6 +16,7 @@ use crate::{
     print::{ask_and_print, print_as, show_counters, show_status, show_sweeps, show_upstreams},
     profile::Profile,
     report::SupportReport,
+    table::table_width,
     talk::Ringdnsd,
     tap::Tap,
     tokens::{self, TokenCommand},
@@ -217,7 +218,8 @@ impl Command {
                 ask_and_print(ringdnsd, json, "/v1/stats", show).await
             }
             Command::Sweeps { last } => {
-                ask_and_print(ringdnsd, json, &format!("/v1/sweeps?last={last}"), show_sweeps).await
+                let show = |sweeps, out: &mut dyn Write| show_sweeps(sweeps, table_width(), out);
+                ask_and_print(ringdnsd, json, &format!("/v1/sweeps?last={last}"), show).await
             }
             Command::Config(command) => command.run(ringdnsd, json).await,
             Command::Cache(command) => command.run(ringdnsd, json).await,
@@ -253,7 +255,9 @@ async fn upstreams(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
         let status: Value = serde_json::from_slice(&body)?;
         return Ok(writeln!(io::stdout(), "{}", status["upstreams"])?);
     }
-    print_as(false, &body, |status: DaemonStatus, out| show_upstreams(&status.upstreams, out))
+    print_as(false, &body, |status: DaemonStatus, out| {
+        write!(out, "{}", show_upstreams(&status.upstreams, table_width()))
+    })
 }
 
 fn completions(shell: Shell) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! `ringctl explain`: what would become of a query.
 
 use crate::{
-    print::{print_as, show_entry},
+    print::{print_as, show_entry, time_of},
     talk::{Ringdnsd, escape},
 };
 use clap::Args;
@@ -25,6 +25,12 @@ pub struct Explain {
     /// Group of the client that asks.
     #[arg(long)]
     group: Option<String>,
+    /// The client sets DO: it wants DNSSEC records.
+    #[arg(long)]
+    dnssec: bool,
+    /// The client sets CD: it checks DNSSEC itself.
+    #[arg(long)]
+    cd: bool,
 }
 
 impl Explain {
@@ -33,12 +39,15 @@ impl Explain {
         let (name, rtype) = (escape(&self.name), escape(&self.rtype));
         let client = self.client.map(|client| format!("&client={client}")).unwrap_or_default();
         let group = self.group.as_ref().map(|group| format!("&group={}", escape(group))).unwrap_or_default();
-        let body = ringdnsd.get(&format!("/v1/explain?name={name}&type={rtype}{client}{group}")).await?;
+        let flags = format!("&dnssec_ok={}&checking_disabled={}", self.dnssec, self.cd);
+        let path = format!("/v1/explain?name={name}&type={rtype}{client}{group}{flags}");
+        let body = ringdnsd.get(&path).await?;
         print_as(json, &body, show)
     }
 }
 
-fn show(explained: Explained, out: &mut dyn Write) -> io::Result<()> {
+/// Shows an explanation.
+pub fn show(explained: Explained, out: &mut dyn Write) -> io::Result<()> {
     let Explained { verdict, policy, .. } = &explained;
     writeln!(out, "{} {}: {verdict}", policy.name, policy.rtype)?;
     let client = explained.client.as_deref().unwrap_or("any");
@@ -63,6 +72,15 @@ fn show(explained: Explained, out: &mut dyn Write) -> io::Result<()> {
     }
     for entry in &explained.host {
         show_entry(entry, out)?;
+    }
+    for miss in &explained.misses {
+        let flags = match (miss.dnssec_ok, miss.checking_disabled) {
+            (false, false) => "",
+            (true, false) => " with DO",
+            (false, true) => " with CD",
+            (true, true) => " with DO and CD",
+        };
+        writeln!(out, "last miss  {}{flags}: {}", time_of(miss.at), miss.text)?;
     }
     writeln!(out, "upstreams  of {}", explained.zone)?;
     for upstream in &explained.upstreams {

@@ -19,7 +19,10 @@ mod overrides;
 mod policy;
 mod print;
 mod profile;
+mod progress;
 mod report;
+#[cfg(test)]
+mod screens;
 mod table;
 mod talk;
 mod tap;

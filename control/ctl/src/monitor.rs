@@ -2,7 +2,7 @@
 //! routers.
 
 use crate::{
-    print::time_of,
+    print::{time_of, write_screen},
     talk::{Ringdnsd, refused},
 };
 use anyhow::{Context, anyhow};
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Check {
     /// Kind of problem that does not count, such as restart_pending. May be given several times.
     #[arg(long, value_name = "KIND", value_parser = kind)]
-    ignore: Vec<ProblemKind>,
+    pub ignore: Vec<ProblemKind>,
 }
 
 fn kind(text: &str) -> Result<ProblemKind, String> {
@@ -43,7 +43,7 @@ fn kind(text: &str) -> Result<ProblemKind, String> {
 
 /// State of a service, as monitoring plug-ins tell it (Monitoring Plugins Development Guidelines).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ServiceState {
+pub enum ServiceState {
     Ok = 0,
     Warning = 1,
     Critical = 2,
@@ -91,7 +91,7 @@ impl Check {
             }
         };
         // The reader may be gone; the exit code says the same.
-        let _ = writeln!(io::stdout(), "{text}");
+        let _ = if json { writeln!(io::stdout(), "{text}") } else { write_screen(&(text + "\n")) };
         ExitCode::from(state as u8)
     }
 
@@ -101,7 +101,7 @@ impl Check {
             .context("ringdnsd's answer cannot be read: use the ringctl of its version")
     }
 
-    fn text(&self, status: &DaemonStatus, json: bool) -> (ServiceState, String) {
+    pub fn text(&self, status: &DaemonStatus, json: bool) -> (ServiceState, String) {
         let counts = |problem: &&Problem| !self.ignore.contains(&problem.kind);
         let problems: Vec<_> = status.problems.iter().filter(counts).collect();
         let state = ServiceState::of(status.ready, &problems);

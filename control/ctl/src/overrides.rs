@@ -121,13 +121,16 @@ fn first(parameters: &str) -> &str {
 /// Shows all overrides and pauses.
 pub async fn list(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
     let body = ringdnsd.get("/v1/policy/overrides").await?;
-    print_as(json, &body, |Overrides { overrides, pauses }: Overrides, out| {
-        if overrides.is_empty() && pauses.is_empty() {
-            return writeln!(out, "none");
-        }
-        pauses.iter().try_for_each(|pause| show_pause(pause, out))?;
-        overrides.iter().try_for_each(|entry| show(entry, out))
-    })
+    print_as(json, &body, show_all)
+}
+
+/// Shows pauses and overrides.
+pub fn show_all(Overrides { overrides, pauses }: Overrides, out: &mut dyn Write) -> io::Result<()> {
+    if overrides.is_empty() && pauses.is_empty() {
+        return writeln!(out, "none");
+    }
+    pauses.iter().try_for_each(|pause| show_pause(pause, out))?;
+    overrides.iter().try_for_each(|entry| show(entry, out))
 }
 
 fn show(entry: &Override, out: &mut dyn Write) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! Text output: ringdnsd's answers formatted for people.
 
 use crate::{
-    table::{Table, terminal_width, wrapped},
+    table::{Table, folded, terminal_width},
     talk::Ringdnsd,
 };
 use anyhow::Context;
@@ -19,15 +19,32 @@ pub(super) fn print_as<T: serde::de::DeserializeOwned>(
     body: &[u8],
     show: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
     if json {
+        let mut out = io::stdout().lock();
         out.write_all(body)?;
-        writeln!(out)?;
-    } else {
-        let read = serde_json::from_slice(body).and_then(|body| serde_json::from_value(printable(body)));
-        show(read.context("ringdnsd's answer cannot be read: use the ringctl of its version")?, &mut out)?;
+        return Ok(writeln!(out)?);
     }
-    Ok(())
+    Ok(write_screen(&screen(body, show)?)?)
+}
+
+/// Returns the text that shows an answer.
+pub(super) fn screen<T: serde::de::DeserializeOwned>(
+    body: &[u8],
+    show: impl FnOnce(T, &mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<String> {
+    let read = serde_json::from_slice(body).and_then(|body| serde_json::from_value(printable(body)));
+    let mut text = Vec::new();
+    show(read.context("ringdnsd's answer cannot be read: use the ringctl of its version")?, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Prints a text. On a terminal, lines that are too long continue below.
+pub(super) fn write_screen(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match terminal_width() {
+        Some(width) => out.write_all(folded(text, width).as_bytes()),
+        None => out.write_all(text.as_bytes()),
+    }
 }
 
 /// Asks for a path, and prints the answer.
@@ -54,15 +71,14 @@ pub(super) fn printable(value: Value) -> Value {
 }
 
 pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Result<()> {
-    let width = terminal_width();
     let state = match &status.obstacle {
         _ if status.ready => "answering queries",
         Some(obstacle) => &format!("NOT ready: {obstacle}"),
         None => "NOT ready",
     };
     let (hours, minutes) = (status.uptime_secs / 3600, status.uptime_secs / 60 % 60);
-    show_line("", &format!("ringdnsd {} (pid {}): {state}", status.version, status.pid), width, out)?;
-    let mut line = |name: &str, text: String| show_line(name, &text, width, out);
+    writeln!(out, "ringdnsd {} (pid {}): {state}", status.version, status.pid)?;
+    let mut line = |name: &str, text: String| writeln!(out, "{name:<11}{text}");
     line("up", format!("{hours} h {minutes} min {} s", status.uptime_secs % 60))?;
     line("receiving", status.receiving)?;
     for Problem { severity, text, since, .. } in status.problems {
@@ -89,21 +105,6 @@ pub(super) fn show_status(status: DaemonStatus, out: &mut dyn Write) -> io::Resu
     status.trust_points.iter().try_for_each(|point| line("anchors", trust_point(point)))
 }
 
-/// Prints a line with a name in front. On a terminal, a line that is too long continues below its
-/// text.
-fn show_line(name: &str, text: &str, width: Option<usize>, out: &mut dyn Write) -> io::Result<()> {
-    /// Columns for the name.
-    const NAME: usize = 11;
-    let indent = if name.is_empty() { 0 } else { NAME };
-    let pieces = width.map_or_else(|| vec![text.to_owned()], |width| wrapped(text, width - indent));
-    let mut name = name;
-    for piece in pieces {
-        writeln!(out, "{name:indent$}{piece}")?;
-        name = "";
-    }
-    Ok(())
-}
-
 /// Describes the keys of a zone whose trust anchors are managed, without those that are gone.
 fn trust_point(point: &TrustPointStatus) -> String {
     let keys = point.keys.iter().filter(|key| key.state != "removed").map(|key| match key.until {
@@ -118,9 +119,9 @@ fn trust_point(point: &TrustPointStatus) -> String {
     format!("{}: {}; {refreshed}", point.zone, keys.join(", "))
 }
 
-/// Prints one line per upstream. Times are in milliseconds: the smoothed round trip, and
+/// Returns one line per upstream. Times are in milliseconds: the smoothed round trip, and
 /// percentiles since the start.
-pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], width: usize) -> String {
     let heads = [
         "ADDRESS", "PROTOCOL", "ZONES", "GROUPS", "STATE", "QUERIES", "ANSWERS", "TIMEOUTS", "ERRORS", "RTT",
         "P50", "P90", "P99",
@@ -138,17 +139,21 @@ pub(super) fn show_upstreams(upstreams: &[UpstreamStatus], out: &mut dyn Write) 
         let words = [upstream.address.clone(), upstream.protocol.clone(), zones, groups, state];
         words.into_iter().chain(counts.map(|count| count.to_string())).chain(took.map(millis)).collect()
     });
-    write!(out, "{}", Table::new(&heads, 5).rows(lines).text())
+    Table::new(&heads, 5).rows(lines).fit(width)
 }
 
 /// Prints one line per sweep, the newest last, then the sum of the last day: for the host cache,
 /// and for Redis if there is one.
-pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -> io::Result<()> {
+pub(super) fn show_sweeps(
+    Sweeps { host, fleet }: Sweeps,
+    width: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let heads = [
         "BEGAN", "SEEN", "STALE", "DEAD", "NEAR", "RENEWED", "SAME", "FAILED", "UNASKED", "PUT-OFF", "OVER",
         "SETTLED", "WALK", "TOOK",
     ];
-    show_swept(heads, &host, out, |report| {
+    show_swept(heads, &host, (width, out), |report| {
         let Report { seen, stale, near, renewed, unchanged, failed, skipped, removed, .. } = report;
         let counts = [
             *seen,
@@ -169,7 +174,7 @@ pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -
     let Some(fleet) = fleet else { return Ok(()) };
     writeln!(out, "\nof Redis, by this appliance")?;
     let heads = ["BEGAN", "KEPT", "SEEN", "ENDED", "LEAST", "IDLE", "ORPHANS", "CUT-SHORT", "TOOK"];
-    show_swept(heads, &fleet, out, |sweep| {
+    show_swept(heads, &fleet, (width, out), |sweep| {
         let RedisSweep { kept, seen, ended, least, idle, orphans, cut_short, took_ms, .. } = *sweep;
         let counts = [kept, seen, ended, least, idle, orphans, cut_short, took_ms];
         counts.map(|count| count.to_string()).into()
@@ -179,13 +184,13 @@ pub(super) fn show_sweeps(Sweeps { host, fleet }: Sweeps, out: &mut dyn Write) -
 fn show_swept<R: Swept, const N: usize>(
     heads: [&str; N],
     told: &Told<R>,
-    out: &mut dyn Write,
+    (width, out): (usize, &mut dyn Write),
     cells: impl Fn(&R) -> Vec<String>,
 ) -> io::Result<()> {
     let line = |began: String, sweep: &R| [vec![began], cells(sweep)].concat();
     let sum = line(format!("all {}", told.sweeps), &told.sum);
     let lines = told.last.iter().map(|sweep| line(time_of(sweep.at()), sweep));
-    write!(out, "{}", Table::new(&heads, 1).rows(lines.chain([sum])).text())
+    write!(out, "{}", Table::new(&heads, 1).rows(lines.chain([sum])).fit(width))
 }
 
 /// Formats a Unix time in UTC as in RFC 3339, or as a number if it is out of range.

@@ -24,6 +24,11 @@ pub fn terminal_width() -> Option<usize> {
     size.map(|(width, _)| usize::from(width.0).max(WIDTH_MIN))
 }
 
+/// Returns the width of tables.
+pub fn table_width() -> usize {
+    terminal_width().unwrap_or(WIDTH)
+}
+
 /// Table whose first columns are words, and whose other columns are numbers.
 pub struct Table {
     /// Heads and rows, as long as the heads.
@@ -42,11 +47,6 @@ impl Table {
     pub fn rows(mut self, rows: impl Iterator<Item = Vec<String>>) -> Self {
         self.lines.extend(rows);
         self
-    }
-
-    /// Returns the text for the terminal.
-    pub fn text(&self) -> String {
-        self.fit(terminal_width().unwrap_or(WIDTH))
     }
 
     /// Returns the text, of which no line is longer than `width`. A table that is too wide continues
@@ -151,6 +151,66 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// Most columns that the continuation of a line is indented by, and the indent of one without a name.
+const INDENT_MAX: usize = 16;
+const INDENT: usize = 4;
+
+/// Returns a text in which lines that are longer than `width` continue below, beside the name in front of
+/// them if there is one.
+pub fn folded(text: &str, width: usize) -> String {
+    let mut folded = String::new();
+    for line in text.lines() {
+        let indent = continuation(line).min(width / 2);
+        for (nth, piece) in pieces(line, width, indent).into_iter().enumerate() {
+            let indent = if nth == 0 { 0 } else { indent };
+            folded += format!("{:indent$}{piece}", "").trim_end();
+            folded.push('\n');
+        }
+    }
+    folded
+}
+
+/// Breaks a line into pieces, all but the first of which get an indent.
+fn pieces(line: &str, width: usize, indent: usize) -> Vec<String> {
+    if line.chars().count() <= width {
+        return vec![line.to_owned()];
+    }
+    // As if the first line had that indent, too: its own beginning takes the place.
+    let begin: String = line.chars().take(indent).collect();
+    let rest: String = line.chars().skip(indent).collect();
+    let mut pieces = wrapped(&rest, width - indent);
+    if let Some(first) = pieces.first_mut() {
+        first.insert_str(0, &begin);
+    }
+    pieces
+}
+
+/// Returns the column at which a line continues below: that of the text behind its name, or else some
+/// columns further than it begins.
+fn continuation(line: &str) -> usize {
+    let text = line.trim_start();
+    let begin = line.chars().count() - text.chars().count();
+    // Two spaces end a name, which may have one within: "worker 0   fresh".
+    let name = text.find("  ").map(|at| &text[..at]).filter(|_| begin == 0);
+    let column = name.map(|name| {
+        let rest = &text[name.len()..];
+        name.chars().count() + rest.len() - rest.trim_start().len()
+    });
+    column.filter(|column| *column <= INDENT_MAX).unwrap_or(begin + INDENT)
+}
+
+/// Cuts a text that is longer than `width` in its middle: names differ at the beginning, and their zones
+/// at the end.
+pub fn shortened(text: &str, width: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= width || width == 0 {
+        return text.to_owned();
+    }
+    let begin = (width - 1) / 2;
+    let end = letters.len() - (width - 1 - begin);
+    letters[..begin].iter().chain(&['…']).chain(&letters[end..]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +247,30 @@ mod tests {
             for head in ["ADDRESS", "ZONES", "QUERIES", "TIMEOUTS", "P99"] {
                 assert!(text.contains(head), "{head} at {width}\n{text}");
             }
+        }
+    }
+
+    #[test]
+    fn a_line_continues_beside_its_name() {
+        let text =
+            "client     one two three\nshort\nlong words without a name\n  indented words that go on\n";
+        let expected = "client     one two\n           three\nshort\nlong words without a\n    name\n  \
+                        indented words that\n      go on\n";
+        assert_eq!(folded(text, 22), expected);
+        let word = format!("{}  {}", "n".repeat(30), "x".repeat(50));
+        for width in [40, 60, 80] {
+            assert!(folded(&word, width).lines().all(|line| line.chars().count() <= width), "{width}");
+            assert_eq!(folded(&word, width).matches(['x', 'n']).count(), 80);
+        }
+    }
+
+    #[test]
+    fn a_long_name_keeps_its_ends() {
+        assert_eq!(shortened("www.example.com.", 16), "www.example.com.");
+        assert_eq!(shortened("a-long-name.example.com.", 16), "a-long-…ple.com.");
+        for width in 1..30 {
+            let short = shortened("ü-lôñg-name.example.com.example.", width);
+            assert!(short.chars().count() <= width, "{short}");
         }
     }
 

@@ -4,13 +4,13 @@ use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::{
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -110,6 +110,31 @@ impl Ringdnsd {
     }
 
     pub(super) async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Response<Incoming>> {
+        self.exchange_with(method, path, Empty::<Bytes>::new()).await
+    }
+
+    /// Sends a request with a body. Returns the body of the answer, unless it is a refusal.
+    pub(super) async fn open<B>(&self, method: Method, path: &str, body: B) -> anyhow::Result<Incoming>
+    where
+        B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
+    {
+        let response = self.exchange_with(method, path, body).await?;
+        match response.status() {
+            StatusCode::OK => Ok(response.into_body()),
+            status => Err(refused(status, &response.into_body().collect().await?.to_bytes())),
+        }
+    }
+
+    async fn exchange_with<B>(
+        &self,
+        method: Method,
+        path: &str,
+        body: B,
+    ) -> anyhow::Result<Response<Incoming>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         let mut request = Request::builder().method(method).uri(path);
         match self {
             Ringdnsd::Socket(socket) => {
@@ -119,7 +144,7 @@ impl Ringdnsd {
                     )
                 })?;
                 request = request.header("host", "ringdnsd");
-                send(stream, request.body(Empty::new())?).await
+                send(stream, request.body(body)?).await
             }
             Ringdnsd::Http { authority, authorization } => {
                 let stream = TcpStream::connect(authority).await.with_context(|| {
@@ -129,21 +154,57 @@ impl Ringdnsd {
                 if let Some(authorization) = authorization {
                     request = request.header("authorization", authorization);
                 }
-                send(stream, request.body(Empty::new())?).await
+                send(stream, request.body(body)?).await
             }
         }
     }
 }
 
 /// Sends a request over a connection.
-async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> anyhow::Result<Response<Incoming>>
+async fn send<S, B>(stream: S, request: Request<B>) -> anyhow::Result<Response<Incoming>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     // The reader of the response sees and reports errors of the connection.
     tokio::spawn(connection);
     Ok(sender.send_request(request).await?)
+}
+
+/// Lines of an answer, as they arrive.
+pub(super) struct Lines {
+    body: Incoming,
+    /// Bytes that have arrived and the place of the next line in them.
+    arrived: Vec<u8>,
+    at: usize,
+}
+
+impl Lines {
+    /// Returns the lines of an answer.
+    pub(super) fn of(body: Incoming) -> Self {
+        Lines { body, arrived: Vec::new(), at: 0 }
+    }
+
+    /// Waits for the next line, and returns it without its end. `None`: there are no more.
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<&[u8]>> {
+        let mut searched = self.at;
+        loop {
+            if let Some(length) = self.arrived[searched..].iter().position(|byte| *byte == b'\n') {
+                let line = self.at..searched + length;
+                self.at = line.end + 1;
+                return Ok(Some(&self.arrived[line]));
+            }
+            self.arrived.drain(..self.at);
+            (searched, self.at) = (self.arrived.len(), 0);
+            match self.body.frame().await {
+                Some(frame) => self.arrived.extend(frame?.into_data().unwrap_or_default()),
+                None if self.arrived.is_empty() => return Ok(None),
+                None => bail!("the answer ends within a line"),
+            }
+        }
+    }
 }
 
 /// Returns an error with the reason that ringdnsd gave.

@@ -75,9 +75,12 @@ fn hex(bytes: &[u8]) -> String {
 /// Prints the last changes.
 pub async fn audit(ringdnsd: &Ringdnsd, json: bool, last: usize) -> anyhow::Result<()> {
     let body = ringdnsd.get(&format!("/v1/audit?last={last}")).await?;
-    print_as(json, &body, |records: Vec<AuditRecord>, out| {
-        records.iter().try_for_each(|record| writeln!(out, "{}", Printable(line(record))))
-    })
+    print_as(json, &body, show_audit)
+}
+
+/// Shows changes.
+pub fn show_audit(records: Vec<AuditRecord>, out: &mut dyn Write) -> io::Result<()> {
+    records.iter().try_for_each(|record| writeln!(out, "{}", Printable(line(record))))
 }
 
 fn line(record: &AuditRecord) -> String {

@@ -9,7 +9,10 @@ use clap::Args;
 use hyper::Method;
 use ringdns_api::{ListDifference, ListRefresh, LogFilter, Purged, Reloaded};
 use ringdns_common::units::{TimeSpan, counted};
-use std::time::Duration;
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 /// Time that downloads of lists may take; ringdnsd gives up a request after as long.
 const DOWNLOADS: Duration = Duration::from_secs(3_600);
@@ -41,20 +44,21 @@ pub async fn purge(
         (None, None) => "all=true".to_owned(),
     };
     let body = ringdnsd.ask(Method::POST, &format!("/v1/cache/purge?{what}")).await?;
-    print_as(json, &body, |purged: Purged, out| {
-        writeln!(
-            out,
-            "removed {} from the host cache, and what the workers had of the same names",
-            counted(purged.removed, "entry", "entries")
-        )?;
-        match purged.told {
-            Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
-            Some(false) => {
-                writeln!(out, "the other appliances will be told when Redis can be reached")
-            }
-            None => Ok(()),
-        }
-    })
+    print_as(json, &body, show_purged)
+}
+
+/// Shows the result of a purge.
+pub fn show_purged(purged: Purged, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "removed {} from the host cache, and what the workers had of the same names",
+        counted(purged.removed, "entry", "entries")
+    )?;
+    match purged.told {
+        Some(true) => writeln!(out, "the other appliances of the fleet have been told"),
+        Some(false) => writeln!(out, "the other appliances will be told when Redis can be reached"),
+        None => Ok(()),
+    }
 }
 
 /// Reloads the configuration.

@@ -208,7 +208,10 @@ impl Fleet {
         if !others.is_empty() {
             let host = host.clone();
             // The walk over the whole store must not run on a thread that serves misses.
-            let walk = move || host.purge_each(&others);
+            let walk = move || {
+                others.iter().for_each(|purge| host.note_purge(purge, "another appliance of the fleet"));
+                host.purge_each(&others)
+            };
             let removed = tokio::task::spawn_blocking(walk).await.unwrap_or_default();
             tracing::info!(removed, "purged on behalf of another appliance of the fleet");
         }

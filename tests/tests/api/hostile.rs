@@ -15,7 +15,7 @@ pub type Case = (Vec<u8>, &'static [u16]);
 
 /// Returns all of them.
 pub fn requests() -> Vec<Case> {
-    [methods(), paths(), parameters(), headers(), hosts(), callers(), bodies(), protocols()].concat()
+    [methods(), paths(), parameters(), headers(), hosts(), callers(), bodies(), dumps(), protocols()].concat()
 }
 
 fn head(line: &str) -> Vec<u8> {
@@ -116,6 +116,13 @@ fn parameters() -> Vec<Case> {
         (get(&format!("/v1/cache/entry?name={}.example", long(64))), &[400]),
         (get("/v1/cache/entry?name=a%00b.example"), &[400, 404]),
         (get("/v1/cache/entry?name=a&type=TYPE65536"), &[400]),
+        (get("/v1/cache/list?suffix=.."), &[400]),
+        (get("/v1/cache/list?limit=-1"), &[400]),
+        (get("/v1/cache/list?state=alive"), &[400]),
+        (get("/v1/cache/list?sort=size"), &[400]),
+        (get("/v1/cache/list?sort=name&limit=10001"), &[400]),
+        (get("/v1/cache/list?demand=65536"), &[400]),
+        (get("/v1/explain?name=www.example&dnssec_ok=2"), &[400]),
         (get("/v1/names?address=192.0.2.256"), &[400]),
         (get("/v1/names?address=fe80::1%25eth0"), &[400]),
         (get("/v1/explain?name=www.example&client=localhost"), &[400]),
@@ -237,7 +244,7 @@ fn callers() -> Vec<Case> {
     ]
 }
 
-/// Bodies, none of which a request of the API has.
+/// Bodies of requests that have none.
 fn bodies() -> Vec<Case> {
     let post = |rest: &str| {
         format!("POST /v1/cache/purge?all=true HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATE}\r\n{rest}")
@@ -273,6 +280,30 @@ fn bodies() -> Vec<Case> {
         (post("Content-Type: multipart/form-data; boundary=\r\nContent-Length: 1\r\n\r\nx"), &[413]),
         (post(&format!("Content-Length: 200000\r\n\r\n{}", long(200_000))), &[413]),
         (post("Content-Length: 4294967296\r\n\r\nabc"), &[413]),
+    ]
+}
+
+/// Dumps of the cache that are none, or that callers without the role send.
+fn dumps() -> Vec<Case> {
+    let load = |token: &str, rest: &str| {
+        let begin = "POST /v1/cache/load HTTP/1.1\r\nHost: localhost\r\n";
+        format!("{begin}Authorization: Bearer {token}\r\n{rest}").into_bytes()
+    };
+    let anyone = "POST /v1/cache/load HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+    vec![
+        (get("/v1/cache/load"), &[405]),
+        (operate("/v1/cache/dump"), &[405]),
+        (head("TRACE /v1/cache/load HTTP/1.1\r\nContent-Length: 0"), &[405]),
+        (head("PUT /v1/cache/load HTTP/1.1\r\nContent-Length: 5"), &[405]),
+        (operate("/v1/cache/load"), &[400]),
+        (anyone.as_bytes().to_vec(), &[401]),
+        (load(READ, "Content-Length: 5\r\n\r\nhello"), &[403]),
+        (load(OPERATE, "Content-Length: 5\r\n\r\nhello"), &[400]),
+        (load(OPERATE, &format!("Content-Length: 200000\r\n\r\n{}", long(200_000))), &[400]),
+        (load(OPERATE, "Content-Length: 4294967296\r\n\r\nabc"), &[413]),
+        (load(OPERATE, "Transfer-Encoding: chunked\r\n\r\nZZZZ\r\nrubbish"), &[400]),
+        (load(OPERATE, "Transfer-Encoding: chunked\r\n\r\n8\r\nrdnssnap\r\n0\r\n\r\n"), &[400]),
+        (load(OPERATE, "Content-Length: 12\r\n\r\nrdnssnap\x7f\0\0\0"), &[400]),
     ]
 }
 

@@ -136,11 +136,12 @@ pub(super) async fn record(State(service): State<Arc<Service>>, request: Request
         !matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path() == capture::PATH;
     let caller = request.extensions().get::<Caller>().filter(|caller| changes && caller.role().is_some());
     let Some(caller) = caller.cloned() else { return next.run(request).await };
-    let (who, peer) = match caller {
-        Caller::Holder { token, client, .. } => (format!("token:{token}"), Some(client.to_string())),
-        Caller::User(uid) => (spawn_blocking(move || user(uid)).await.unwrap_or_default(), None),
+    let peer = match &caller {
+        Caller::Holder { client, .. } => Some(client.to_string()),
+        Caller::User(_) => None,
         Caller::Anyone => return next.run(request).await,
     };
+    let who = spawn_blocking(move || who(&caller)).await.unwrap_or_default();
     let parameters = request.uri().query().unwrap_or_default();
     let record = AuditRecord {
         time: now(),
@@ -160,6 +161,15 @@ pub(super) async fn record(State(service): State<Arc<Service>>, request: Request
         drop(spawn_blocking(move || change.audit.write(record)).await);
     }
     response
+}
+
+/// Returns the name of a caller. It may block.
+pub(super) fn who(caller: &Caller) -> String {
+    match caller {
+        Caller::Holder { token, .. } => format!("token:{token}"),
+        Caller::User(uid) => user(*uid),
+        Caller::Anyone => "anyone".into(),
+    }
 }
 
 /// Returns the name of a user, or the number if there is none.

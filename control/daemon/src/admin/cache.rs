@@ -1,10 +1,11 @@
 //! Lookup and purge of entries in the host tier.
 
 use super::{
-    SharedService,
+    SharedService, audit,
+    caller::Caller,
     guard::{ApiError, Parameters, Turns},
 };
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{Extension, Json, extract::State, http::StatusCode};
 use hickory_proto::serialize::binary::BinDecodable;
 use ringdns_api::{EntryView, Purged, Refused};
 use ringdns_common::names;
@@ -61,7 +62,7 @@ pub(super) async fn entry(
     let finding = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let found = host.entries_of(&name, rtype);
-        found.iter().map(|(key, entry)| view(key, entry, now)).collect::<Vec<_>>()
+        found.iter().map(|(key, entry)| view(key, entry, now, true)).collect::<Vec<_>>()
     });
     let found = finding.await.map_err(ApiError::failed)?;
     if found.is_empty() {
@@ -71,8 +72,8 @@ pub(super) async fn entry(
     Ok(Json(found))
 }
 
-/// Returns an entry of the host tier at `now`.
-pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView {
+/// Returns an entry of the host tier at `now`, with its records or without.
+pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs, has_records: bool) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
     let (name, rcode) = (asked.name(), u16::from(answer.status.rcode()));
@@ -92,7 +93,8 @@ pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs) -> EntryView 
         fresh_secs: answer.expires().saturating_sub(now),
         left_secs: answer.dead().saturating_sub(now),
         bytes: answer.wire.len(),
-        records: records(asked, answer),
+        demand: entry.demand.get(now),
+        records: if has_records { records(asked, answer) } else { Vec::new() },
     }
 }
 
@@ -158,6 +160,7 @@ const TELLING: Duration = Duration::from_millis(500);
 )]
 pub(super) async fn purge(
     State(service): SharedService,
+    Extension(caller): Extension<Caller>,
     Parameters(query): Parameters<PurgeQuery>,
 ) -> Result<Json<Purged>, ApiError> {
     let purge = match (&query.name, &query.suffix, query.all) {
@@ -174,6 +177,7 @@ pub(super) async fn purge(
     // A purge runs to its end even if the client hangs up.
     let purging = tokio::task::spawn_blocking(move || {
         let _turn = turn;
+        host.note_purge(&purge, &audit::who(&caller));
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
         let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());

@@ -4,7 +4,7 @@
 use super::{
     Service, SharedService, cache,
     guard::{ApiError, Parameters, Turns},
-    policy::{self, TestQuery},
+    misses, policy,
 };
 use crate::verdict::TestedQuestion;
 use axum::{Json, extract::State};
@@ -19,17 +19,41 @@ use ringdns_dataplane::{
     punt::Link,
 };
 use ringdns_resolver::flight::explain::Explanation;
+use serde::Deserialize;
 use std::{
     net::IpAddr,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 use tokio::time::{Instant, sleep};
+use utoipa::IntoParams;
 
 /// Time that a worker may take to look: it does so at once if it sleeps, else once a second.
 const PATIENCE: Duration = Duration::from_millis(2_500);
 /// Time between two looks whether it has.
 const PACE: Duration = Duration::from_millis(10);
+
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    /// Domain name.
+    name: String,
+    /// Record type; absent: A.
+    #[serde(rename = "type")]
+    rtype: Option<String>,
+    /// Address of the client, which decides its group.
+    #[param(value_type = Option<String>)]
+    client: Option<IpAddr>,
+    /// Group of the client.
+    group: Option<String>,
+    /// Whether the client sets DO.
+    #[serde(default)]
+    dnssec_ok: bool,
+    /// Whether the client sets CD.
+    #[serde(default)]
+    checking_disabled: bool,
+}
 
 /// Explains a query. Workers take up to a second to say what they have, so one request at a time is
 /// answered.
@@ -37,17 +61,18 @@ const PACE: Duration = Duration::from_millis(10);
     get,
     path = "/v1/explain",
     operation_id = "explain",
-    params(TestQuery),
+    params(ExplainQuery),
     responses((status = 200, description = "Answer", body = Explained)),
 )]
 pub(super) async fn explain(
     State(service): SharedService,
-    Parameters(query): Parameters<TestQuery>,
+    Parameters(query): Parameters<ExplainQuery>,
 ) -> Result<Json<Explained>, ApiError> {
-    let question = TestedQuestion::parse(query.name(), query.rtype()).map_err(ApiError::bad)?;
-    let key = names::key(&question.name, question.qtype, false, false);
-    let key = key.ok_or_else(|| ApiError::bad(format!("{:?} is no question", query.name())))?;
-    let (group, client) = (policy::group_of(&service, &query)?, query.client());
+    let question = TestedQuestion::parse(&query.name, query.rtype.as_deref()).map_err(ApiError::bad)?;
+    let ExplainQuery { dnssec_ok, checking_disabled, client, .. } = query;
+    let key = names::key(&question.name, question.qtype, dnssec_ok, checking_disabled);
+    let key = key.ok_or_else(|| ApiError::bad(format!("{:?} is no question", query.name)))?;
+    let group = policy::group_of(&service, client, query.group.as_deref())?;
     static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
     let _turn = TURNS.take().await?;
     let verdict = policy::verdict(&service, question, client, group).await?;
@@ -62,13 +87,14 @@ pub(super) async fn explain(
         banned: client.and_then(|client| banned(&service, client)),
         policy: verdict,
         workers,
-        host: known.entries.iter().map(|(key, entry)| cache::view(key, entry, now)).collect(),
+        host: known.entries.iter().map(|(key, entry)| cache::view(key, entry, now, true)).collect(),
+        misses: known.misses.iter().map(|miss| misses::view(miss, service.clock)).collect(),
         special: known.is_special,
         zone: known.zone.clone(),
         upstreams: upstreams(&service, &known),
         capped: known.capped,
     };
-    explained.verdict = sentence(&explained);
+    explained.verdict = sentence(&explained, (dnssec_ok, checking_disabled));
     Ok(Json(explained))
 }
 
@@ -151,8 +177,8 @@ fn upstreams(service: &Service, known: &Explanation) -> Vec<ExplainedUpstream> {
     known.upstreams.iter().map(one).collect()
 }
 
-/// Returns the sentence that says what answers.
-fn sentence(explained: &Explained) -> String {
+/// Returns the sentence that says what answers a client that sets these flags, DO and CD.
+fn sentence(explained: &Explained, flags: (bool, bool)) -> String {
     let Explained { policy, workers, host, upstreams, .. } = explained;
     let first = if let Some(prefix) = &explained.banned {
         Some(format!("the XDP program drops queries over UDP from {prefix}: it is banned"))
@@ -168,7 +194,7 @@ fn sentence(explained: &Explained) -> String {
         let of = |state: &str| all.clone().filter(|worker| worker.state == state).count();
         let (fresh, stale) = (of("fresh"), of("stale"));
         let is_host =
-            |state: &str| host.iter().any(|entry: &EntryView| is_plain(entry) && entry.state == state);
+            |state: &str| host.iter().any(|entry: &EntryView| is_of(entry, flags) && entry.state == state);
         if fresh > 0 {
             return format!("{fresh} of {} workers answer from their caches", workers.len());
         }
@@ -195,9 +221,9 @@ fn sentence(explained: &Explained) -> String {
     })
 }
 
-/// Whether an entry is for clients that set neither DO nor CD.
-fn is_plain(entry: &EntryView) -> bool {
-    !entry.dnssec_ok && !entry.checking_disabled
+/// Whether an entry is for clients that set these flags, DO and CD.
+fn is_of(entry: &EntryView, flags: (bool, bool)) -> bool {
+    (entry.dnssec_ok, entry.checking_disabled) == flags
 }
 
 fn by_policy(policy: &PolicyTest) -> Option<String> {

@@ -47,7 +47,7 @@ pub(super) async fn test(
     Parameters(query): Parameters<TestQuery>,
 ) -> Result<Json<PolicyTest>, ApiError> {
     let question = TestedQuestion::parse(&query.name, query.rtype.as_deref()).map_err(ApiError::bad)?;
-    let (group, client) = (group_of(&service, &query)?, query.client);
+    let (group, client) = (group_of(&service, query.client, query.group.as_deref())?, query.client);
     verdict(&service, question, client, group).await.map(Json)
 }
 
@@ -75,26 +75,13 @@ pub(super) async fn verdict(
     testing.await.map_err(ApiError::failed)
 }
 
-impl TestQuery {
-    /// Returns the name, as it is given.
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Returns the type, as it is given.
-    pub(super) fn rtype(&self) -> Option<&str> {
-        self.rtype.as_deref()
-    }
-
-    /// Returns the address of the client.
-    pub(super) fn client(&self) -> Option<IpAddr> {
-        self.client
-    }
-}
-
 /// Returns the group that a request asks about: that of a client, or one by its name.
-pub(super) fn group_of(service: &Service, query: &TestQuery) -> Result<Group, ApiError> {
-    match (query.client, &query.group) {
+pub(super) fn group_of(
+    service: &Service,
+    client: Option<IpAddr>,
+    group: Option<&str>,
+) -> Result<Group, ApiError> {
+    match (client, group) {
         (None, None) => Ok(Group::DEFAULT),
         (Some(client), None) => Ok(service.reloader.group_of(client)),
         (None, Some(name)) => service.reloader.group_named(name).ok_or_else(|| {

@@ -2,8 +2,8 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, busiest, cache, capture, config, doctor, explain, guard, history, logging, names,
-    overrides, policy, profile, views,
+    Service, audit, busiest, cache, capture, config, doctor, dump, explain, guard, history, listing, logging,
+    names, overrides, policy, profile, views,
 };
 use axum::{
     Extension, Router,
@@ -32,7 +32,7 @@ const ERRORS: [(&str, &str); 6] = [
     ("400", "A parameter, or the request itself, is refused"),
     ("401", "No token of the role that this needs, over TCP"),
     ("403", "The role of the token is not sufficient, or a page of another origin sent this"),
-    ("413", "The request has a body"),
+    ("413", "The request has a body, or one that is too large"),
     ("421", "The Host header names another host, over TCP"),
     ("503", "ringdnsd is busy, starting or stopping: try again"),
 ];
@@ -86,6 +86,8 @@ fn readers() -> Routes {
     ]);
     in_turns(costly).merge(routes_of([
         routes!(cache::entry),
+        routes!(listing::list),
+        routes!(dump::dump),
         routes!(overrides::list),
         routes!(policy::lists),
         routes!(policy::test),
@@ -106,6 +108,7 @@ fn readers() -> Routes {
 fn operators() -> Routes {
     routes_of([
         routes!(cache::purge),
+        routes!(dump::load),
         routes!(overrides::add),
         routes!(overrides::clear),
         routes!(overrides::pause),

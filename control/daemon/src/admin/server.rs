@@ -56,6 +56,8 @@ const PROFILE_TIME: Duration = Duration::from_secs(360);
 /// Time for downloads of lists, which only the owner of the socket can ask for. Each may take
 /// half an hour (`lists.timeout`).
 const REFRESH_TIME: Duration = Duration::from_secs(3_600);
+/// Time for a list or a dump of the cache, or for a load.
+const DUMP_TIME: Duration = Duration::from_secs(600);
 /// Time for which a closed connection discards what its client still sends: a close with bytes that
 /// were not read would reset the connection, and the client would lose the answer.
 const LINGER: Duration = Duration::from_millis(500);
@@ -249,6 +251,8 @@ fn allowed(path: &str, role: Option<Role>, profiles: bool) -> Option<Duration> {
     match (path, role) {
         ("/v1/log/tap", Some(_)) | (capture::PATH, Some(Role::Operate)) => None,
         ("/v1/policy/refresh", Some(Role::Operate)) => Some(REFRESH_TIME),
+        ("/v1/cache/list" | "/v1/cache/dump", Some(_)) => Some(DUMP_TIME),
+        (guard::WITH_BODY, Some(Role::Operate)) => Some(DUMP_TIME),
         (path, _) if profiles && path.starts_with("/v1/debug/pprof/") => Some(PROFILE_TIME),
         _ => Some(ANSWER_TIME),
     }
@@ -320,6 +324,9 @@ mod tests {
             ("/v1/policy/refresh", Some(Role::Read), Some(ANSWER_TIME)),
             ("/v1/policy/lists", Some(Role::Operate), Some(ANSWER_TIME)),
             ("/v1/log/tap", Some(Role::Read), None),
+            ("/v1/cache/dump", Some(Role::Read), Some(DUMP_TIME)),
+            ("/v1/cache/load", Some(Role::Read), Some(ANSWER_TIME)),
+            ("/v1/cache/load", Some(Role::Operate), Some(DUMP_TIME)),
             ("/v1/log/tap", None, Some(ANSWER_TIME)),
             (capture::PATH, Some(Role::Operate), None),
             (capture::PATH, Some(Role::Read), Some(ANSWER_TIME)),

@@ -154,6 +154,7 @@ impl Resolver {
         limits: FlightLimits,
         fleet: Option<Arc<dyn SharedTier>>,
     ) -> Arc<Self> {
+        host.set_clock(clock);
         let labels = Arc::default();
         let shares = Shares::new(config.cache.stale_client_timeout);
         let flights = || Flights::new(limits, shares.clone());
@@ -370,6 +371,7 @@ impl Resolver {
                 self.counters.refreshes.add(u64::from(refresh));
                 if is_client {
                     self.note_take_off(key);
+                    self.host.note_miss(key, self.clock().secs());
                 }
                 if !refresh && asker == Origin::Client {
                     self.clone().limit_wait(key, &flight, lane);

@@ -11,18 +11,22 @@
 
 mod absent;
 mod demand;
+mod misses;
 mod scopes;
+mod stored;
 mod types;
 
 use absent::AbsentNames;
 use arc_swap::ArcSwap;
 pub use demand::{Demand, HALF_LIFE};
+use misses::Misses;
+pub use misses::{Miss, MissCause, PurgeNote};
 use parking_lot::RwLock;
-use quick_cache::{Equivalent, Lifecycle, Weighter, sync::Cache};
+use quick_cache::{Lifecycle, Weighter, sync::Cache};
 use ringdns_common::counters;
 pub use ringdns_dataplane::purge::{NameSet, Purge};
 use ringdns_dataplane::{
-    clock::Secs,
+    clock::{Clock, Secs},
     dns::{
         CLASS_IN,
         answer::Answer,
@@ -31,13 +35,12 @@ use ringdns_dataplane::{
     purge::Generations,
 };
 use scopes::Scopes;
-use std::{
-    hash::{Hash, Hasher},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, AtomicU64, Ordering},
 };
+use stored::Noted;
+pub use stored::StoredKey;
 use types::SeenTypes;
 
 /// Typical weight of an entry with a few records, in bytes: a guess for sizing the index.
@@ -118,9 +121,10 @@ pub enum Found {
 
 /// Store of answers.
 pub struct HostTier {
-    cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, CountEvictions>,
+    cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, NoteEvictions>,
     absent: AbsentNames,
     types: SeenTypes,
+    misses: Arc<Misses>,
     /// Most bytes of both.
     capacity: AtomicU64,
     generations: Arc<Generations>,
@@ -143,7 +147,14 @@ impl HostTier {
     /// Returns an empty store of `bytes` for the answers of other upstreams. It is part of purges once
     /// [`HostTier::set_beside`] has it.
     pub fn beside(&self, bytes: u64) -> Self {
-        Self::of(bytes, self.generations.clone(), self.fence.clone(), self.counters.clone())
+        let tier = Self::of(bytes, self.generations.clone(), self.fence.clone(), self.counters.clone());
+        self.misses.clock().into_iter().for_each(|clock| tier.set_clock(clock));
+        tier
+    }
+
+    /// Sets the clock by which misses are remembered.
+    pub fn set_clock(&self, clock: Clock) {
+        self.misses.set_clock(clock);
     }
 
     fn of(
@@ -155,11 +166,13 @@ impl HostTier {
         let for_absent = bytes / ABSENT_PART;
         let for_all = bytes - for_absent;
         let items = usize::try_from(for_all / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
-        let lifecycle = CountEvictions(counters.clone());
+        let misses = Arc::<Misses>::default();
+        let lifecycle = NoteEvictions { counters: counters.clone(), misses: misses.clone() };
         HostTier {
             cache: Cache::with(items, for_all, EntryWeight, Default::default(), lifecycle),
             absent: AbsentNames::new(for_absent),
             types: SeenTypes::default(),
+            misses,
             capacity: AtomicU64::new(bytes),
             generations,
             fence,
@@ -243,6 +256,28 @@ impl HostTier {
         self.cache.peek(key)
     }
 
+    /// Remembers a lookup that found no fresh answer.
+    pub fn note_miss(&self, key: &Key, now: Secs) {
+        let expired = self.cache.peek(key).filter(|entry| now >= entry.answer.expires());
+        self.misses.note_miss(key.asked(), expired.as_deref(), now);
+    }
+
+    /// Returns the last lookup of a question in this tier that found no fresh answer, if it is remembered.
+    pub fn last_miss(&self, key: &Key) -> Option<Miss> {
+        self.misses.last(key.asked())
+    }
+
+    /// Remembers who asked for a purge that begins.
+    pub fn note_purge(&self, purge: &Purge, by: &str) {
+        self.misses.note_purge(Arc::new(purge.clone()), by.into());
+    }
+
+    /// Returns the last purge up to `at` that covers a question, if it is remembered. The first tier
+    /// remembers those of all.
+    pub fn purge_of(&self, key: &Key, at: Secs) -> Option<PurgeNote> {
+        self.misses.purge_of(key.asked(), at)
+    }
+
     /// Looks up the entries of a name in all tiers, given as lowercased wire bytes: of one type, or of
     /// all. Takes as long as there are types in the stores, however many entries there are.
     pub fn entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
@@ -274,6 +309,7 @@ impl HostTier {
     /// the answer must not be kept. Returns whether it was stored.
     pub fn insert(&self, key: &Key, answer: Arc<Answer>, generation: u64) -> bool {
         if answer.ttl == 0 {
+            self.misses.note_gone(key.asked(), MissCause::NotKept);
             return false;
         }
         // The first question for an answer finds nothing and does not count as demand.
@@ -282,6 +318,7 @@ impl HostTier {
         let _under_way = self.fence.read();
         if self.generations.is_source_void(key.asked(), generation) {
             self.counters.outdated.inc();
+            self.misses.note_gone(key.asked(), MissCause::Purged);
             return false;
         }
         self.absent.learn(key, &entry.answer);
@@ -293,7 +330,9 @@ impl HostTier {
 
     /// Removes the answer to a question, because a newer one came that must not be kept.
     pub fn forget(&self, key: &Key) {
-        self.cache.remove(key);
+        if self.cache.remove(key).is_some() {
+            self.misses.note_gone(key.asked(), MissCause::NotKept);
+        }
         self.absent.forget(key);
     }
 
@@ -305,9 +344,11 @@ impl HostTier {
 
     /// Removes an entry if it can no longer be served at `now`. Returns whether it did.
     pub fn remove_dead(&self, key: &StoredKey, now: Secs) -> bool {
-        let removed = self.cache.remove_if(key, |entry| now >= entry.answer.dead()).is_some();
-        self.counters.dead.add(u64::from(removed));
-        removed
+        let removed = self.cache.remove_if(key, |entry| now >= entry.answer.dead());
+        let Some((key, entry)) = removed else { return false };
+        self.misses.note_expired(&key, &entry);
+        self.counters.dead.inc();
+        true
     }
 
     /// Removes the entries that `purge` covers, and returns their number. Walks the whole store:
@@ -345,7 +386,10 @@ impl HostTier {
         let removed = std::cell::Cell::new(0);
         self.cache.retain(|key, _| {
             let keep = !covered(key.asked().name());
-            removed.set(removed.get() + u64::from(!keep));
+            if !keep {
+                removed.set(removed.get() + 1);
+                self.misses.note_gone(key.asked(), MissCause::Purged);
+            }
             keep
         });
         self.absent.purge(|key| {
@@ -388,6 +432,11 @@ impl HostTier {
         self.cache.iter()
     }
 
+    /// Returns the tiers beside this one.
+    pub fn tiers_beside(&self) -> Arc<Vec<Arc<HostTier>>> {
+        self.beside.load_full()
+    }
+
     /// Returns the number of entries of all tiers.
     pub fn len(&self) -> usize {
         self.cache.len() + self.beside.load().iter().map(|tier| tier.len()).sum::<usize>()
@@ -409,54 +458,6 @@ impl HostTier {
     }
 }
 
-/// [`Key`] in no more memory than its name needs. Hashes as a `Key` does, so that a `Key` finds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredKey {
-    question: Box<[u8]>,
-    flags: Flags,
-}
-
-impl StoredKey {
-    /// Returns the question.
-    pub fn asked(&self) -> Asked<'_> {
-        Asked { question: &self.question, flags: self.flags }
-    }
-}
-
-impl From<&Key> for StoredKey {
-    fn from(key: &Key) -> Self {
-        StoredKey { question: key.question().into(), flags: key.flags() }
-    }
-}
-
-impl Hash for StoredKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.asked().hash(state);
-    }
-}
-
-impl Equivalent<StoredKey> for Key {
-    fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.asked() == stored.asked()
-    }
-}
-
-/// Question by which a [`StoredKey`] is found. A type of its own, since [`Asked`] is not of this
-/// crate.
-struct Noted<'a>(Asked<'a>);
-
-impl Hash for Noted<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
-    }
-}
-
-impl Equivalent<StoredKey> for Noted<'_> {
-    fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.0 == stored.asked()
-    }
-}
-
 /// Weighs entries by the memory that they take.
 #[derive(Clone)]
 struct EntryWeight;
@@ -473,14 +474,19 @@ impl EntryWeight {
     }
 }
 
+/// Counts and remembers evictions.
 #[derive(Clone)]
-struct CountEvictions(Arc<HostCounters>);
+struct NoteEvictions {
+    counters: Arc<HostCounters>,
+    misses: Arc<Misses>,
+}
 
-impl Lifecycle<StoredKey, Arc<Entry>> for CountEvictions {
+impl Lifecycle<StoredKey, Arc<Entry>> for NoteEvictions {
     type RequestState = ();
 
-    fn on_evict(&self, _: &mut (), _: StoredKey, _: Arc<Entry>) {
-        self.0.evicted.inc();
+    fn on_evict(&self, _: &mut (), key: StoredKey, _: Arc<Entry>) {
+        self.counters.evicted.inc();
+        self.misses.note_gone(key.asked(), MissCause::Evicted);
     }
 }
 

@@ -41,8 +41,13 @@ pub enum SnapshotRefused {
     #[error("it is of version {0}, and this ringdnsd reads {VERSION}")]
     Version(u32),
     /// Truncated or changed.
-    #[error("it is damaged")]
-    Damaged,
+    #[error("it is damaged at byte {at}: {reason}")]
+    Damaged {
+        /// Place in the file.
+        at: usize,
+        /// Defect.
+        reason: &'static str,
+    },
     /// Written in the future: the clock has been set back since, so that the age is unknown.
     #[error("it was written {0} s in the future by the current clock")]
     Future(u64),
@@ -149,16 +154,22 @@ impl SnapshotReader {
             return Err(SnapshotRefused::Version(version));
         }
         if bytes.len() < HEAD + TRAILER {
-            return Err(SnapshotRefused::Damaged);
+            return Err(SnapshotRefused::Damaged { at: bytes.len(), reason: "the file is cut" });
         }
+        let entries = count(&bytes)?;
         let (all, sum) = bytes.split_at(bytes.len() - 8);
         let mut hasher = SipHasher13::new();
         hasher.write(all);
         if hasher.finish().to_le_bytes() != *sum {
-            return Err(SnapshotRefused::Damaged);
+            let reason = "the checksum is not that of the bytes before it";
+            return Err(SnapshotRefused::Damaged { at: all.len(), reason });
         }
         let word = |at: usize| bytes[at..].first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
-        let (written, entries) = (word(16), word(bytes.len() - TRAILER));
+        let written = word(16);
+        if word(bytes.len() - TRAILER) != entries {
+            let reason = "the number of entries is not that of the file";
+            return Err(SnapshotRefused::Damaged { at: bytes.len() - TRAILER, reason });
+        }
         if word(24) != configuration {
             return Err(SnapshotRefused::Configuration);
         }
@@ -166,23 +177,42 @@ impl SnapshotReader {
         Ok(SnapshotReader { bytes, at: HEAD, entries, age })
     }
 
-    /// Returns the next entry.
-    pub fn entry(&mut self) -> Option<Kept<'_>> {
-        let body = &self.bytes[self.at..self.bytes.len() - TRAILER];
-        let (head, rest) = body.split_first_chunk::<ENTRY>()?;
-        let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let long = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let message = rest.get(..long(20) as usize)?;
-        let question = message.get(message::HEADER..)?.get(..short(18).into())?;
-        self.at += ENTRY + message.len();
-        Some(Kept {
-            age: long(0),
-            ttl: long(4),
-            stale: long(8),
-            demand: short(12),
-            ede: (head[15] != 0).then(|| short(16)),
-            asked: Asked { question, flags: Flags(head[14]) },
-            message,
-        })
+    /// Returns the next entry, and its place in the file.
+    pub fn entry(&mut self) -> Option<(usize, Kept<'_>)> {
+        let at = self.at;
+        let kept = kept(&self.bytes, at)?;
+        self.at += ENTRY + kept.message.len();
+        Some((at, kept))
     }
+}
+
+/// Returns the entry at a place of a file. `None`: there is none, or it is longer than the file.
+fn kept(bytes: &[u8], at: usize) -> Option<Kept<'_>> {
+    let body = bytes.get(at..bytes.len() - TRAILER)?;
+    let (head, rest) = body.split_first_chunk::<ENTRY>()?;
+    let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+    let long = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let message = rest.get(..long(20) as usize)?;
+    let question = message.get(message::HEADER..)?.get(..short(18).into())?;
+    Some(Kept {
+        age: long(0),
+        ttl: long(4),
+        stale: long(8),
+        demand: short(12),
+        ede: (head[15] != 0).then(|| short(16)),
+        asked: Asked { question, flags: Flags(head[14]) },
+        message,
+    })
+}
+
+/// Returns the number of entries of a file that has a head and a trailer.
+fn count(bytes: &[u8]) -> Result<u64, SnapshotRefused> {
+    let (mut at, mut entries) = (HEAD, 0);
+    while at < bytes.len() - TRAILER {
+        let reason = "the entry that begins there is longer than the file";
+        let kept = kept(bytes, at).ok_or(SnapshotRefused::Damaged { at, reason })?;
+        at += ENTRY + kept.message.len();
+        entries += 1;
+    }
+    Ok(entries)
 }

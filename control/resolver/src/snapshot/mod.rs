@@ -10,17 +10,16 @@
 //! Entries that are still being read and that the purge covers are dropped, since their generation
 //! is that of the start.
 
+mod dump;
 mod file;
 
+pub use dump::{Load, LoadOutcomes, write};
 pub use file::SnapshotRefused;
 
-use crate::{
-    flight::{Resolver, RestoreOutcome},
-    host::HALF_LIFE,
-};
-use file::{HEAD, SnapshotReader, SnapshotWriter, TRAILER};
+use crate::flight::{Resolver, RestoreOutcome};
+use file::SnapshotReader;
 use parking_lot::Mutex;
-use ringdns_common::{backroom::Backroom, counters, fault::Fault, files, names};
+use ringdns_common::{backroom::Backroom, counters, fault::Fault, files};
 use ringdns_config as config;
 use ringdns_dataplane::clock::Secs;
 use std::{
@@ -35,9 +34,10 @@ use std::{
 };
 use tokio::{sync::Notify, time::sleep};
 
-/// Most entries taken from the file at once, and the pause after that: at most 20,000 a second.
+/// Most entries taken from the file at once.
 const CHUNK: usize = 200;
-const PAUSE: Duration = Duration::from_millis(10);
+/// Pause after [`CHUNK`] entries: at most 20,000 a second.
+pub const PAUSE: Duration = Duration::from_millis(10);
 
 /// Time from a purge, which removes the file, until the file is written anew.
 const AFTER_PURGE: Duration = Duration::from_secs(1);
@@ -206,44 +206,9 @@ impl Snapshot {
         self.sync_folder().map(|()| true)
     }
 
-    /// Writes the entries in most demand that fit. The first of two walks finds the least demand
-    /// for which there is room.
+    /// Writes the entries in most demand that fit.
     fn write_to(&self, file: File) -> io::Result<(File, u64)> {
-        let (clock, host) = (self.resolver.clock(), self.resolver.host());
-        let (written, now) = (clock.unix(), clock.secs());
-        let most = self.settings.bytes.saturating_sub((HEAD + TRAILER) as u64);
-        let mut sizes = vec![0u64; usize::from(u16::MAX) + 1];
-        for (key, entry) in host.iter() {
-            sizes[usize::from(entry.demand.get(now))] += file::size(key.asked(), &entry.answer);
-        }
-        let mut room = most;
-        let least = (0..=u16::MAX).rev().find(|demand| {
-            let size = sizes[usize::from(*demand)];
-            let fits = size <= room;
-            room -= if fits { size } else { 0 };
-            !fits
-        });
-        let mut writer = SnapshotWriter::new(BufWriter::new(file), written, self.resolver.fingerprint())?;
-        let mut left = most;
-        for (key, entry) in host.iter() {
-            let (asked, demand, answer) = (key.asked(), entry.demand.get(now), &entry.answer);
-            let size = file::size(asked, answer);
-            let wanted = match least {
-                // Only some of the entries with exactly this demand fit.
-                Some(least) if demand == least => size <= room,
-                Some(least) => demand > least,
-                None => true,
-            };
-            if !wanted || size > left || now >= answer.dead() || !self.resolver.may_keep(&key, answer) {
-                continue;
-            }
-            if least == Some(demand) {
-                room -= size;
-            }
-            left -= size;
-            writer.entry(asked, answer, demand, now)?;
-        }
-        let (buffer, entries) = writer.finish()?;
+        let (buffer, entries) = dump::write(&self.resolver, self.settings.bytes, BufWriter::new(file))?;
         Ok((buffer.into_inner().map_err(io::IntoInnerError::into_error)?, entries))
     }
 
@@ -322,22 +287,12 @@ impl Snapshot {
         let since = reader.age + u64::from(self.resolver.clock().secs().saturating_sub(began));
         let since = Secs::try_from(since).unwrap_or(Secs::MAX);
         for _ in 0..CHUNK {
-            let Some(kept) = reader.entry() else { return false };
-            let asked = kept.asked;
-            let key = names::key(asked.name(), asked.qtype(), asked.dnssec_ok(), asked.checking_disabled());
-            let counters = &self.counters;
-            let Some(key) = key.filter(|key| key.asked() == asked) else {
-                counters.unfit.inc();
-                continue;
+            let Some((_, outcome)) = dump::restore(&self.resolver, reader, since, self.generation) else {
+                return false;
             };
-            let age = kept.age.saturating_add(since);
-            let demand = kept.demand.checked_shr(since / HALF_LIFE).unwrap_or(0);
-            let file::Kept { ttl, stale, ede, message, .. } = kept;
-            match self.resolver.restore(&key, message, (age, ttl, stale), ede, self.generation) {
-                RestoreOutcome::Taken => {
-                    self.resolver.host().note(asked, demand, self.resolver.clock().secs());
-                    &counters.loaded
-                }
+            let counters = &self.counters;
+            match outcome {
+                RestoreOutcome::Taken => &counters.loaded,
                 RestoreOutcome::TooOld => &counters.too_old,
                 RestoreOutcome::Known => &counters.known,
                 RestoreOutcome::Unfit => &counters.unfit,

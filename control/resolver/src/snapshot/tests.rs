@@ -1,7 +1,11 @@
 //! Snapshots written by one resolver and read by another, whose clocks are set by the test.
 
-use super::*;
+use super::{
+    file::{ENTRY, HEAD, SnapshotWriter, TRAILER},
+    *,
+};
 use crate::host::{HostTier, Purge, StoredKey};
+use ringdns_common::names;
 use ringdns_config::Config;
 use ringdns_dataplane::{
     clock::{Clock, Nanos},
@@ -187,7 +191,17 @@ fn no_byte_can_be_changed_and_none_be_lost() {
         assert!(open(&changed).is_some(), "byte {at}");
         assert!(open(&bytes[..at]).is_some(), "cut at {at}");
     }
-    assert_eq!(open(&[&bytes[..], &[0]].concat()), Some(SnapshotRefused::Damaged));
+    let damaged = |bytes: &[u8]| match open(bytes) {
+        Some(SnapshotRefused::Damaged { at, .. }) => at,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(damaged(&[&bytes[..], &[0]].concat()), bytes.len() - TRAILER);
+    assert_eq!(damaged(&bytes[..40]), 40, "it is cut");
+    assert_eq!(damaged(&bytes[..bytes.len() - 1]), HEAD, "the entry is longer than the rest");
+    // A letter of the name: only the checksum tells.
+    let mut changed = bytes.clone();
+    changed[HEAD + ENTRY + 14] ^= 1;
+    assert_eq!(damaged(&changed), bytes.len() - 8);
     assert_eq!(open(b"PNG"), Some(SnapshotRefused::Foreign));
 
     fs::write(file(&folder), &bytes[..bytes.len() - 1]).unwrap();
@@ -359,4 +373,60 @@ async fn a_folder_that_is_not_there_is_a_warning() {
     process.snapshot.write().await.unwrap();
     assert_eq!(process.snapshot.counters.write_failed.get(), 1);
     assert!(process.snapshot.forget().is_ok(), "there is nothing to be forgotten");
+}
+
+/// Loads a dump of one process into another.
+fn load(process: &Process, bytes: Vec<u8>) -> Result<LoadOutcomes, SnapshotRefused> {
+    let mut load = Load::begin(process.resolver.clone(), bytes)?;
+    while load.advance() {}
+    Ok(load.outcomes)
+}
+
+#[test]
+fn a_dump_of_one_process_is_loaded_by_another_and_is_no_younger_there() {
+    let folder = tempfile::tempdir().unwrap();
+    at(1_000_000);
+    let first = Process::start(&folder, "");
+    (0..1000).for_each(|i| first.put(&format!("{i}.example.net"), 300, 3));
+    first.put("short.example.net", 20, 3);
+    let short = Answer { stale: 0, ..(*answer("gone.example.net", 20, &[])).clone() };
+    first.put_answer("gone.example.net", Arc::new(short), 3);
+    let (bytes, entries) = super::write(&first.resolver, 1 << 20, Vec::new()).unwrap();
+    assert_eq!(entries, 1002);
+
+    at(1_000_100);
+    let second = Process::start(&folder, "");
+    second.put("7.example.net", 300, 1);
+    let outcomes = load(&second, bytes.clone()).unwrap();
+    let expected = LoadOutcomes { loaded: 1000, too_old: 1, known: 1, ..LoadOutcomes::default() };
+    assert_eq!(outcomes, expected);
+    assert_eq!(second.held("1.example.net").unwrap().expires(), 1_000_300);
+    assert_eq!(second.held("7.example.net").unwrap().expires(), 1_000_400, "what is there stays");
+    assert!(second.held("short.example.net").unwrap().expires() <= 1_000_100, "stale");
+
+    // A smaller one has what fits; one of another configuration, and a damaged one, are refused.
+    let (small, few) = super::write(&first.resolver, 10_000, Vec::new()).unwrap();
+    assert!(small.len() <= 10_000 && (50..1000).contains(&few), "{few}");
+    let other = Process::start(&folder, "[[upstream]]\naddress = \"192.0.2.2\"\nzones = [\"example.net\"]");
+    assert_eq!(load(&other, bytes.clone()), Err(SnapshotRefused::Configuration));
+    let refused = load(&second, bytes[..5000].to_vec()).unwrap_err().to_string();
+    assert!(refused.starts_with("it is damaged at byte 49") && refused.contains("longer than"), "{refused}");
+}
+
+#[test]
+fn the_place_of_an_unfit_entry_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    at(1_000_000);
+    let process = Process::start(&folder, "");
+    let mut writer = SnapshotWriter::new(Vec::new(), 1_000_000, process.resolver.fingerprint()).unwrap();
+    let good = answer("www.example.net", 300, &[]);
+    writer.entry(key("www.example.net").asked(), &good, 1, 1_000_000).unwrap();
+    let mut broken = (*good).clone();
+    broken.counts = [3, 0, 0];
+    writer.entry(key("broken.example.net").asked(), &broken, 1, 1_000_000).unwrap();
+    let (bytes, _) = writer.finish().unwrap();
+    let outcomes = load(&process, bytes).unwrap();
+    assert_eq!((outcomes.loaded, outcomes.unfit), (1, 1));
+    let first = file::size(key("www.example.net").asked(), &good) as usize;
+    assert_eq!(outcomes.first_unfit, Some(HEAD + first));
 }
