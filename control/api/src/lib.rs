@@ -12,7 +12,7 @@ mod problem;
 mod status;
 mod sweeps;
 
-pub use access::{AuditRecord, Refused, Role};
+pub use access::{AuditRecord, CallerView, Refused, Role};
 pub use config::{ConfigDifference, ConfigView};
 pub use explain::{Explained, ExplainedUpstream, ExplainedWorker};
 pub use policy::{

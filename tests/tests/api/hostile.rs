@@ -53,7 +53,7 @@ fn methods() -> Vec<Case> {
 
 fn paths() -> Vec<Case> {
     vec![
-        (get("/"), &[404]),
+        (get("/"), &[200]),
         (get("/v1"), &[404]),
         (get("/v1/"), &[404]),
         (get("/v2/status"), &[404]),
@@ -177,6 +177,7 @@ fn callers() -> Vec<Case> {
     vec![
         (anyone("GET /v1/status"), &[401]),
         (anyone("GET /v1/stats"), &[401]),
+        (anyone("GET /v1/caller"), &[401]),
         (anyone("GET /v1/openapi.json"), &[401, 404]),
         (anyone("GET /v1/cache/entry?name=www.example"), &[401]),
         (anyone("GET /v1/explain?name=www.example"), &[401]),

@@ -8,6 +8,7 @@ mod audit;
 mod cache;
 mod caller;
 mod config;
+mod console;
 mod explain;
 mod exposition;
 mod guard;
