@@ -107,10 +107,10 @@ export class TimesChart {
     const peak = bars.reduce((best, bar) => (bar.count > (best?.count ?? 0) ? bar : best), null);
     const told = peak ? `most in up to ${time(peak.upTo)}, ${percent(peak.count / total)}` : "none";
     this.#svg.setAttribute("aria-label", `Service times of the last minute: ${told}`);
-    if (this.#axis.childElementCount !== bars.length) {
-      // A label for each third bucket, at its upper bound.
-      const label = (bar, nth) => (nth % 3 === 2 && bar.upTo !== Infinity ? `≤ ${time(bar.upTo)}` : "");
-      this.#axis.replaceChildren(...bars.map((bar, nth) => make("span", {}, label(bar, nth))));
+    // A label for each third bucket, at its upper bound.
+    const labels = bars.filter((_, nth) => nth % 3 === 2).map((bar) => time(bar.upTo));
+    if (this.#axis.childElementCount !== labels.length + 1) {
+      this.#axis.replaceChildren(...labels.map((label) => make("span", {}, label)), make("span"));
     }
   }
 }
