@@ -1,11 +1,10 @@
 //! Tests of the web console in a headless Chromium, against a ringdnsd with queries of real clients.
 
-mod browser;
-
-use browser::Browser;
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
-use ringdns_testkit::{Client, Host, Query, Ringdnsd, Settings, Upstream, free_address, free_port, until};
+use ringdns_testkit::{
+    Browser, Client, Host, Query, Ringdnsd, Settings, Upstream, free_address, free_port, until,
+};
 use serde_json::json;
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 use tempfile::TempDir;
@@ -52,6 +51,13 @@ impl Scene {
         Scene { host, ringdnsd, dns, url: format!("http://{http}/"), _upstream: upstream, _folder: folder }
     }
 
+    /// Sets one, and starts a browser that can reach it.
+    fn with_browser() -> (Self, Browser) {
+        let scene = Self::set();
+        let browser = Browser::start(&scene.host);
+        (scene, browser)
+    }
+
     fn rcode(&self, name: &str) -> u16 {
         Client::of(&self.host, self.dns).ask(&Query::a(name)).rcode()
     }
@@ -63,15 +69,6 @@ impl Scene {
             client.ask(&Query::a(&format!("www{}.example", nth % 7)));
         }
         client.ask(&Query::a("x.ads.example"));
-    }
-
-    /// Opens the console with a token.
-    fn signed_in(&self, browser: &mut Browser, token: &str) {
-        browser.open(&self.url);
-        browser.until("!document.getElementById('sign-in').hidden");
-        browser.fill("#token", token);
-        browser.press("Enter");
-        browser.until("!document.getElementById('views').hidden");
     }
 }
 
@@ -85,7 +82,7 @@ fn figures_are_worked_out_as_they_are_shown() {
 
 #[test]
 fn the_page_asks_for_a_token_and_shows_rates() {
-    let (scene, mut browser) = (Scene::set(), Browser::start());
+    let (scene, mut browser) = Scene::with_browser();
     browser.open(&scene.url);
     browser.until("!document.getElementById('sign-in').hidden");
     browser.picture("sign-in");
@@ -96,7 +93,7 @@ fn the_page_asks_for_a_token_and_shows_rates() {
     browser.press("Enter");
     browser.until("document.getElementById('sign-in-reason').innerText.includes('ringctl token new')");
 
-    scene.signed_in(&mut browser, READ);
+    browser.sign_in(&scene.url, READ);
     browser.until("document.getElementById('state').innerText === 'ready'");
     // Answers a second, as a number above zero.
     until("the rate is shown", || {
@@ -142,8 +139,8 @@ fn the_page_asks_for_a_token_and_shows_rates() {
 /// The API escapes names of clients. Lines of lists and errors are as others wrote them.
 #[test]
 fn what_others_wrote_stays_text() {
-    let (scene, mut browser) = (Scene::set(), Browser::start());
-    scene.signed_in(&mut browser, OPERATE);
+    let (scene, mut browser) = Scene::with_browser();
+    browser.sign_in(&scene.url, OPERATE);
     browser.press("4");
     until("the tap is open", || (scene.ringdnsd.stat("/query_log/taps") == 1).then_some(()));
     scene.traffic();
@@ -179,8 +176,8 @@ fn what_others_wrote_stays_text() {
 
 #[test]
 fn an_operator_blocks_allows_and_pauses_and_a_reader_does_not() {
-    let (scene, mut browser) = (Scene::set(), Browser::start());
-    scene.signed_in(&mut browser, OPERATE);
+    let (scene, mut browser) = Scene::with_browser();
+    browser.sign_in(&scene.url, OPERATE);
     browser.press("2");
     browser.until("document.getElementById('sources').innerText.includes('fresh')");
     assert_eq!([scene.rcode("www.shop.example"), scene.rcode("www.ads.example")], [0, NXDOMAIN]);
@@ -207,7 +204,7 @@ fn an_operator_blocks_allows_and_pauses_and_a_reader_does_not() {
     browser.until("document.querySelector('.toast.critical')?.innerText.includes('a..b') === true");
 
     browser.click("#sign-out");
-    scene.signed_in(&mut browser, READ);
+    browser.sign_in(&scene.url, READ);
     browser.press("2");
     browser.until("!document.getElementById('read-only').hidden");
     browser.until("document.getElementById('sources').innerText.includes('fresh')");
@@ -220,10 +217,10 @@ fn an_operator_blocks_allows_and_pauses_and_a_reader_does_not() {
 
 #[test]
 fn the_page_fits_phones_and_is_dark_where_that_is_wanted() {
-    let (scene, mut browser) = (Scene::set(), Browser::start());
+    let (scene, mut browser) = Scene::with_browser();
     let brightness = "(() => { const [r, g, b] = getComputedStyle(document.body).backgroundColor.match(/\\d+/g); \
                       return (Number(r) + Number(g) + Number(b)) / 3; })()";
-    scene.signed_in(&mut browser, OPERATE);
+    browser.sign_in(&scene.url, OPERATE);
     assert!(browser.value(brightness).as_f64().unwrap() > 200.0);
     for (width, height, scheme) in [(1280, 900, "dark"), (390, 844, "light"), (360, 740, "dark")] {
         browser.size(width, height);

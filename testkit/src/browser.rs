@@ -1,14 +1,13 @@
 //! A headless Chromium, driven by its DevTools protocol over a pair of pipes.
 
+use crate::{Host, Process, until};
 use data_encoding::BASE64;
-use ringdns_testkit::{Process, until};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use std::{
     fs::{self, File, OpenOptions},
     io::{BufRead, BufReader, Write},
     path::Path,
-    process::Command,
     sync::mpsc::{Receiver, channel},
     time::Duration,
 };
@@ -33,13 +32,14 @@ pub struct Browser {
 
 impl Browser {
     /// Starts a browser with an empty page.
-    pub fn start() -> Self {
+    #[track_caller]
+    pub fn start(host: &Host) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [to, from, profile] = ["to", "from", "profile"].map(|name| folder.path().join(name));
         for path in [&to, &from] {
             mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         }
-        let mut command = Command::new("sh");
+        let mut command = host.command("sh");
         command.args(["-c", START, "sh"]).args([&to, &from]);
         command.arg(format!("--user-data-dir={}", profile.display())).env("HOME", folder.path()).args([
             "--headless=new",
@@ -135,6 +135,16 @@ impl Browser {
     pub fn open(&mut self, url: &str) {
         self.call("Page.navigate", json!({ "url": url }));
         self.until("document.readyState === 'complete'");
+    }
+
+    /// Opens the console at an address, and signs in with a token.
+    #[track_caller]
+    pub fn sign_in(&mut self, url: &str, token: &str) {
+        self.open(url);
+        self.until("document.getElementById('sign-in')?.hidden === false");
+        self.fill("#token", token);
+        self.press("Enter");
+        self.until("!document.getElementById('views').hidden");
     }
 
     /// Clicks on the first element of a selector, as a pointer does.
