@@ -183,6 +183,7 @@ fn callers() -> Vec<Case> {
         (anyone("GET /v1/explain?name=www.example"), &[401]),
         (anyone("GET /v1/names?address=192.0.2.1"), &[401]),
         (anyone("GET /v1/log/tap"), &[401]),
+        (anyone("GET /v1/log/rows"), &[401]),
         (anyone("GET /v1/audit"), &[401]),
         (anyone("GET /v1/debug/pprof/heap"), &[401]),
         (anyone("POST /v1/reload"), &[401]),

@@ -20,6 +20,7 @@ mod policy;
 mod problems;
 mod profile;
 mod routes;
+mod rows;
 mod server;
 mod stall;
 mod stats;

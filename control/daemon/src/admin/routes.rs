@@ -3,7 +3,7 @@
 
 use super::{
     Service, audit, cache, caller, config, console, explain, guard, logging, names, overrides, policy,
-    profile, views,
+    profile, rows, views,
 };
 use axum::{
     Extension, Router,
@@ -98,6 +98,7 @@ fn readers() -> Routes {
         routes!(config::diff),
         routes!(explain::explain),
         routes!(views::tap),
+        routes!(rows::search),
         routes!(logging::show),
         routes!(openapi),
     ]))
