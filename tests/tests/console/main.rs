@@ -31,8 +31,8 @@ impl Scene {
         let (host, folder) = (Host::local(), tempfile::tempdir().unwrap());
         let upstream = Upstream::with_ttl(300);
         let (dns, http) = (free_address(&host), SocketAddr::from(([127, 0, 0, 1], free_port(&host))));
-        let [tokens, ads, hosts, overrides] =
-            ["tokens", "ads", "hosts", "overrides"].map(|name| folder.path().join(name));
+        let [tokens, ads, hosts, overrides, spool] =
+            ["tokens", "ads", "hosts", "overrides", "spool"].map(|name| folder.path().join(name));
         let line = |name: &str, role: &str, token: &str| {
             format!("{name} {role} {}\n", HEXLOWER.encode(digest(&SHA256, token.as_bytes()).as_ref()))
         };
@@ -42,7 +42,7 @@ impl Scene {
         let mut settings = Settings::loopback(dns, upstream.address());
         settings.control = format!("http = \"{http}\"\ntokens_file = {tokens:?}");
         settings.tables += &format!(
-            "\n[query_log]\nenabled = true\n[lists]\noverrides_file = {overrides:?}\n\
+            "\n[query_log]\nenabled = true\nspool_dir = {spool:?}\nbatch_interval = \"200ms\"\n[lists]\noverrides_file = {overrides:?}\n\
              [[blocklist]]\nname = \"ads\"\nsource = {ads:?}\n\
              [[blocklist]]\nname = \"hosts\"\nsource = {hosts:?}\n\
              [[client_group]]\nname = \"kids\"\nclients = [\"127.0.20.0/24\"]\n"
@@ -249,5 +249,104 @@ fn the_page_fits_phones_and_is_dark_where_that_is_wanted() {
             browser.picture(&format!("{view}-{width}-{scheme}"));
         }
     }
+    browser.has_no_complaints();
+}
+
+#[test]
+fn stored_rows_of_the_query_log_are_found() {
+    let (scene, mut browser) = Scene::with_browser();
+    browser.sign_in(&scene.url, READ);
+    scene.traffic();
+    browser.press("4");
+    let found = "(() => { const rows = [...document.querySelectorAll('#rows tr')]; \
+                 return rows.length > 5 && rows.every((row) => row.innerText.includes('www3.example.')) \
+                 && /^\\d+ stored rows/.test(document.getElementById('log-state').innerText); })()";
+    until("the rows are stored and found", || {
+        browser.fill("#search-suffix", "www3.example");
+        browser.press("Enter");
+        browser.until("!document.querySelector('#search-form button').disabled");
+        (browser.value(found) == true).then_some(())
+    });
+    browser.picture("search");
+    browser.fill("#search-client", "192.0.2.1");
+    browser.press("Enter");
+    browser.until("document.getElementById('log-state').innerText.startsWith('0 stored rows')");
+    browser.fill("#search-client", "somebody");
+    browser.press("Enter");
+    browser.until("document.getElementById('log-state').innerText.includes('client=somebody')");
+    // New rows come in place of those of the search.
+    browser.click("#log-pause");
+    until("new rows are shown", || {
+        scene.traffic();
+        let shown = "document.getElementById('rows').innerText.includes('x.ads.example.')";
+        (browser.value(shown) == true).then_some(())
+    });
+    browser.has_no_complaints();
+}
+
+/// Answers of routes in place of those of ringdnsd, with texts that others may have written.
+const ANSWERS: &str = r#"
+const row = (key, queries) => ({ key, queries, least: queries, most: queries, share: queries / 2000 });
+const ranking = (...rows) => ({ kind: "names", seconds: 300, queries: 2000, rows });
+const finding = (check, verdict, evidence, remedy = null) => ({ check, verdict, evidence, remedy, fix: null });
+const answers = {
+  "/v1/top/names": ranking(row("www.example.", 1500), row("<img src=x onerror=broken=1>", 20)),
+  "/v1/top/nxdomain": ranking(row("nowhere.example.", 7)),
+  "/v1/top/zones": ranking(),
+  "/v1/top/clients": ranking(row("192.0.2.7", 1800)),
+  "/v1/doctor": [
+    finding("ring_sizes", "ok", "Each ring has 4,096 entries."),
+    finding("irq_affinity", "advice", "The interrupt of queue 0 is handled by another core.", "echo 1 > /proc/irq/24/smp_affinity"),
+    finding("certificate", "fault", "/etc/ringdns/tls.pem <b>expired</b> yesterday.", "Renew it."),
+  ],
+};
+const ask = window.fetch;
+window.fetch = (path, options) => {
+  const known = answers[new URL(path, location).pathname];
+  if (!known) {
+    return ask(path, options);
+  }
+  const absent = { error: "there is nothing here" };
+  const answer = window.isAbsent ? [absent, { status: 404 }] : [known, { status: 200 }];
+  return Promise.resolve(new Response(JSON.stringify(answer[0]), answer[1]));
+};
+"#;
+
+#[test]
+fn cards_of_routes_are_shown_where_the_appliance_has_these() {
+    let (scene, mut browser) = Scene::with_browser();
+    browser.call("Page.addScriptToEvaluateOnNewDocument", json!({ "source": ANSWERS }));
+    browser.sign_in(&scene.url, READ);
+    browser.until("document.getElementById('top-names').innerText.includes('1.5 k\\t75.0 %')");
+    let names = browser.text("#top-names");
+    assert!(names.contains("www.example.") && names.contains(MARKUP), "{names}");
+    browser.until("document.getElementById('top-zones').innerText.includes('No name was asked for')");
+    browser.until("document.getElementById('top-clients').innerText.includes('192.0.2.7')");
+    browser.until("document.getElementById('findings').childElementCount === 2");
+    let doctor = browser.text("#doctor");
+    assert!(doctor.contains("1 of 3 checks find nothing to mend."), "{doctor}");
+    assert!(doctor.find("<b>expired</b>").unwrap() < doctor.find("smp_affinity").unwrap(), "{doctor}");
+    browser.value("document.getElementById('doctor').scrollIntoView({ block: 'end' })");
+    browser.picture("cards");
+    browser.value(
+        "(() => { const kind = document.getElementById('top-names-kind'); kind.value = 'nxdomain'; \
+         kind.dispatchEvent(new Event('change')); })()",
+    );
+    browser.until("document.getElementById('top-names').innerText.includes('nowhere.example.')");
+    browser.size(390, 844);
+    let too_wide = browser.value("document.documentElement.scrollWidth - window.innerWidth");
+    assert!(too_wide.as_i64().unwrap() <= 0, "{too_wide} too wide");
+    browser.value("document.getElementById('top-clients').scrollIntoView({ block: 'end' })");
+    browser.picture("cards-390");
+    assert_eq!(browser.value("typeof broken"), "undefined");
+
+    // An appliance without them.
+    browser.click("#sign-out");
+    browser.value("window.isAbsent = true");
+    browser.fill("#token", READ);
+    browser.press("Enter");
+    browser.until("document.querySelector('#upstreams').innerText.includes('in use')");
+    let hidden = browser.value("document.querySelectorAll('#overview .card[hidden]').length");
+    assert_eq!(hidden, 4);
     browser.has_no_complaints();
 }

@@ -1,8 +1,8 @@
-// Live log: rows of the query log as they come.
+// Log: rows of the query log as they come, and a search in those that are stored.
 
-import { Refused, change, stream } from "./api.mjs";
+import { Refused, change, show, stream } from "./api.mjs";
 import { LineReader, matches, short, time, whole } from "./figures.mjs";
-import { act, badge, byId, clock, make, setText } from "./page.mjs";
+import { act, badge, byId, clock, make, moment, setText } from "./page.mjs";
 
 /** Rows that are kept, so that a filter finds earlier ones. */
 const KEPT = 2000;
@@ -21,12 +21,17 @@ const COLUMNS = [
   ["Code", ""], ["Took", "number"],
 ];
 
-/** View of the live log. */
+/** Spans of a search, with their seconds. */
+const SPANS = [["10 minutes", 600], ["1 hour", 3600], ["1 day", 86_400], ["the whole log", ""]];
+
+/** View of the log. */
 export class Log {
   #rows = [];
   #elements = new WeakMap();
   #open = null;
   #isPaused = false;
+  /** Whether the rows are those of a search. */
+  #isSearch = false;
   #mayOperate = false;
   #isShown = false;
   #received = 0;
@@ -35,6 +40,12 @@ export class Log {
   #since = 0;
 
   constructor() {
+    const option = ([name, seconds]) => make("option", { value: seconds, selected: seconds === 3600 }, name);
+    byId("search-since").append(...SPANS.map(option));
+    byId("search-form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#search(event.submitter ?? event.target);
+    });
     byId("log-pause").addEventListener("click", () => this.toggle());
     byId("log-clear").addEventListener("click", () => {
       this.#rows = [];
@@ -66,8 +77,9 @@ export class Log {
   forget() {
     this.#rows = [];
     this.#elements = new WeakMap();
-    byId("log-words").value = "";
-    byId("log-outcome").value = "";
+    for (const id of ["log-words", "log-outcome", "search-suffix", "search-client"]) {
+      byId(id).value = "";
+    }
     byId("rows").replaceChildren();
   }
 
@@ -80,8 +92,43 @@ export class Log {
     if (this.#isPaused) {
       this.#stop();
       this.#say("Paused: rows that come meanwhile are not kept.");
-    } else if (this.#isShown) {
-      this.#listen();
+    } else {
+      if (this.#isSearch) {
+        this.#isSearch = false;
+        this.#rows = [];
+        this.#draw();
+      }
+      if (this.#isShown) {
+        this.#listen();
+      }
+    }
+  }
+
+  /** Shows stored rows in place of those that come. */
+  async #search(control) {
+    const [suffix, client, since] = ["suffix", "client", "since"].map((part) => byId(`search-${part}`).value.trim());
+    if (!this.#isPaused) {
+      this.toggle();
+    }
+    this.#say("Searching.");
+    control.disabled = true;
+    try {
+      const found = await show("/v1/log/rows", { suffix, client, since, last: SHOWN });
+      this.#isSearch = true;
+      this.#rows = found.rows.reverse();
+      byId("log-words").value = "";
+      byId("log-outcome").value = "";
+      this.#draw();
+      const parts = [found.rows.length === 1 ? "1 stored row" : `${whole(found.rows.length)} stored rows`];
+      parts.push(found.is_cut ? "older ones are left out" : "", found.damaged > 0 ? "some are damaged" : "");
+      this.#say(`${parts.filter(Boolean).join("; ")}. "Go on" shows new rows.`);
+    } catch (error) {
+      if (!(error instanceof Refused)) {
+        throw error;
+      }
+      this.#say(error.message);
+    } finally {
+      control.disabled = false;
     }
   }
 
@@ -175,9 +222,11 @@ export class Log {
       return known;
     }
     const client = row.client_name ? `${row.client_name} (${row.client})` : row.client;
-    const from = row.list ?? row.upstream ?? row.tier;
+    // Stored rows have an empty text where there is nothing, and days before today.
+    const from = row.list || row.upstream || row.tier;
+    const timeOf = this.#isSearch ? moment : clock;
     const texts = [
-      clock(row.time_ms), client, row.name, row.type, badge(row.outcome, MEANINGS[row.outcome] ?? "plain"), from,
+      timeOf(row.time_ms), client, row.name, row.type, badge(row.outcome, MEANINGS[row.outcome] ?? "plain"), from,
       row.rcode, time(row.service_ns / 1e9),
     ];
     const cells = COLUMNS.map(([column, kind], nth) =>

@@ -42,7 +42,7 @@ macro_rules! file {
 }
 
 /// Files of the console.
-pub(super) static FILES: [ConsoleFile; 12] = [
+pub(super) static FILES: [ConsoleFile; 13] = [
     file!("/", "text/html; charset=utf-8", "index.html"),
     file!("/console/console.css", "text/css; charset=utf-8", "console.css"),
     file!("/console/icon.svg", "image/svg+xml", "icon.svg"),
@@ -51,6 +51,7 @@ pub(super) static FILES: [ConsoleFile; 12] = [
     file!("/console/page.mjs", SCRIPT, "page.mjs"),
     file!("/console/figures.mjs", SCRIPT, "figures.mjs"),
     file!("/console/charts.mjs", SCRIPT, "charts.mjs"),
+    file!("/console/cards.mjs", SCRIPT, "cards.mjs"),
     file!("/console/overview.mjs", SCRIPT, "overview.mjs"),
     file!("/console/lists.mjs", SCRIPT, "lists.mjs"),
     file!("/console/explain.mjs", SCRIPT, "explain.mjs"),

@@ -1,5 +1,6 @@
 // Overview: problems, rates, service times, drops, upstreams, caches, and the process.
 
+import { Doctor, Ranking } from "./cards.mjs";
 import { HISTORY, RateChart, TimesChart, meter, setMeter } from "./charts.mjs";
 import {
   at, buckets, bytes, drops, histogram, percent, percentile, rates, short, span, time, totals, whole,
@@ -58,9 +59,20 @@ export class Overview {
     return value;
   });
 
-  show() {}
+  #cards = [
+    new Ranking(byId("top-names"), byId("top-names-kind")),
+    new Ranking(byId("top-zones"), "zones"),
+    new Ranking(byId("top-clients"), "clients"),
+    new Doctor(byId("doctor")),
+  ];
 
-  hide() {}
+  show() {
+    this.#cards.forEach((card) => card.show());
+  }
+
+  hide() {
+    this.#cards.forEach((card) => card.hide());
+  }
 
   permit() {}
 
@@ -72,6 +84,7 @@ export class Overview {
     for (const id of ["problems", "upstreams", "drops", "caches"]) {
       byId(id).replaceChildren();
     }
+    this.#cards.forEach((card) => card.forget());
   }
 
   /** Takes new figures. They are kept while another view is shown, too. */
@@ -179,7 +192,8 @@ export class Overview {
       setText(part.children[0], cache.name);
       setMeter(part.children[1], cache.capacity > 0 ? cache.used / cache.capacity : 0);
       const size = `${bytes(cache.used)} of ${bytes(cache.capacity)}`;
-      setText(part.children[2], `${whole(cache.entries)} answers, ${size}`);
+      const answers = cache.entries === 1 ? "1 answer" : `${whole(cache.entries)} answers`;
+      setText(part.children[2], `${answers}, ${size}`);
     });
   }
 
