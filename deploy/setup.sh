@@ -33,6 +33,7 @@ readonly TEST_PACKAGES=(
     prometheus python3-prometheus-client              # readers of metrics
     fstrm-bin dnstap-ldns                             # readers of dnstap
     golang-github-dnstap-golang-dnstap-cli            # another one
+    chromium fonts-liberation nodejs                  # a browser for the console, and its figures alone
     iputils-ping tcpdump valgrind jq shellcheck       # instruments
     tshark                                            # reader of captures
     clang                                             # lab.sh --vlan: BPF programs that tag and untag

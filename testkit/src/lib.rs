@@ -14,6 +14,7 @@
 //! remedy in the message, and the output of the processes goes to the test's output.
 #![forbid(unsafe_code)]
 
+mod browser;
 mod cable;
 mod clickhouse;
 mod client;
@@ -26,6 +27,7 @@ mod names;
 mod port;
 pub mod privilege;
 mod process;
+mod prometheus;
 mod redis;
 mod ringdnsd;
 pub mod scenario;
@@ -40,6 +42,7 @@ mod usage;
 mod web;
 mod zone;
 
+pub use browser::Browser;
 pub use clickhouse::{ClickHouse, Engine};
 pub use client::{Client, ask_over_tcp, exchange_over_tcp, kdig};
 pub use disk::SmallDisk;
@@ -50,6 +53,7 @@ pub use message::{A, Asked, Edns, Query, Reply, TXT, a_record};
 pub use names::popular_names;
 pub use port::{free_address, free_port};
 pub use process::Process;
+pub use prometheus::Prometheus;
 pub use redis::{Redis, RedisCluster, url_in};
 pub use ringdnsd::{
     Ringdnsd, Settings, deny, from_clock_file, from_time, program, ringbench, until, until_within,

@@ -1,16 +1,15 @@
 //! Tests of the metrics: both formats by parsers of others, the page that lists them all, and the alert
 //! rules and the dashboard in a real Prometheus.
 
+use ringdns_api::{ProblemKind, Severity};
 use ringdns_testkit::{
-    Client, DNS_V4, Host, Knot, Lab, Process, Query, Redis, Ringdnsd, Settings, Zone, free_address,
-    until_within,
+    Client, DNS_V4, Knot, Lab, Process, Prometheus, Query, Redis, Ringdnsd, Settings, Zone, until_within,
 };
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::Write,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -23,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const HTTP: &str = "127.0.0.1:8053";
 /// Variable that has the page of metrics written anew instead of compared.
 const WRITE: &str = "RINGDNS_WRITE_METRICS";
+
+fn rules_file() -> PathBuf {
+    file("deploy/monitoring/prometheus-rules.yml").canonicalize().unwrap()
+}
 
 fn file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
@@ -172,45 +175,6 @@ fn page(classic: &str) -> String {
     page
 }
 
-/// A Prometheus in the server's namespace.
-struct Prometheus {
-    _process: Process,
-    host: Host,
-    address: SocketAddr,
-    _folder: TempDir,
-}
-
-impl Prometheus {
-    fn start(host: &Host) -> Self {
-        let (folder, address) = (tempfile::tempdir().unwrap(), free_address(host));
-        let rules = file("deploy/monitoring/prometheus-rules.yml").canonicalize().unwrap();
-        let configuration = format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [ {rules:?} ]\n\
-             scrape_configs:\n  - job_name: ringdns\n    static_configs: [ {{ targets: [ {HTTP:?} ] }} ]\n"
-        );
-        let configuration_file = folder.path().join("prometheus.yml");
-        fs::write(&configuration_file, configuration).unwrap();
-        let options = [
-            format!("--config.file={}", configuration_file.display()),
-            format!("--storage.tsdb.path={}", folder.path().join("data").display()),
-            format!("--web.listen-address={address}"),
-        ];
-        let process = host.spawn("prometheus", options);
-        process.wait_for_line("Server is ready to receive web requests", PATIENCE);
-        Prometheus { _process: process, host: host.clone(), address, _folder: folder }
-    }
-
-    /// Evaluates an expression. Returns the samples of the result.
-    fn query(&self, expression: &str) -> Vec<Value> {
-        let url = format!("http://{}/api/v1/query", self.address);
-        let encoded = format!("query={expression}");
-        let said = self.host.run("curl", ["--silent", "--data-urlencode", &encoded, &url]);
-        let said: Value = serde_json::from_str(&said).unwrap();
-        assert_eq!(said["status"], "success", "{expression}: {said}");
-        said["data"]["result"].as_array().unwrap().clone()
-    }
-}
-
 /// Returns the expressions of the dashboard, as Grafana asks them.
 fn expressions_of_the_dashboard() -> Vec<(String, String)> {
     let text = fs::read_to_string(file("deploy/monitoring/grafana-dashboard.json")).unwrap();
@@ -228,11 +192,8 @@ fn expressions_of_the_dashboard() -> Vec<(String, String)> {
 
 /// Returns the expressions of the alert rules, each with its name.
 fn expressions_of_the_rules(prometheus: &Prometheus) -> Vec<(String, String)> {
-    let url = format!("http://{}/api/v1/rules", prometheus.address);
-    let rules: Value = serde_json::from_str(&prometheus.host.run("curl", ["--silent", &url])).unwrap();
-    let rules = rules["data"]["groups"][0]["rules"].as_array().unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    rules.iter().map(|rule| (text(&rule["name"]), text(&rule["query"]))).collect()
+    prometheus.rules().iter().map(|rule| (text(&rule["name"]), text(&rule["query"]))).collect()
 }
 
 /// Returns the expression without its comparison at the end: alerts have no result while all is well.
@@ -245,7 +206,7 @@ fn without_threshold(expression: &str) -> &str {
 #[test]
 fn the_alerts_and_the_dashboard_work_in_prometheus() {
     let Some(mut scene) = Scene::set(true) else { return };
-    let prometheus = Prometheus::start(scene.lab.server());
+    let prometheus = Prometheus::start(scene.lab.server(), &rules_file(), HTTP);
     until_within(PATIENCE, "ringdnsd is scraped", || {
         scene.ask();
         (!prometheus.query("ringdns_build_info").is_empty()).then_some(())
@@ -271,18 +232,52 @@ fn the_alerts_and_the_dashboard_work_in_prometheus() {
             (!prometheus.query(expression).is_empty()).then_some(())
         });
     }
-    let firing = |name: &str| {
-        let expression = format!("ALERTS{{alertname={name:?}}}");
-        !prometheus.query(&expression).is_empty()
-    };
-    assert!(!firing("RingdnsCriticalProblem") && !firing("RingdnsNotReady"));
+    let fires = |name: &str| prometheus.firing().iter().any(|alert| alert["alertname"] == name);
+    assert!(!fires("RingdnsCriticalProblem") && !fires("RingdnsNotReady"));
     drop(scene.knot.take());
     let client = Client::of(scene.lab.client(), DNS_V4);
     let mut names = (0..).map(|nth| format!("www.gone{nth}.example"));
+    // RingdnsNotReady waits for 30 s.
     until_within(PATIENCE, "the alerts fire", || {
         client.ask(&Query::a(&names.next()?));
-        (firing("RingdnsCriticalProblem") && firing("RingdnsNotReady")).then_some(())
+        (fires("RingdnsCriticalProblem") && fires("RingdnsNotReady")).then_some(())
     });
-    let kinds = prometheus.query("ALERTS{alertname=\"RingdnsCriticalProblem\"}");
-    assert!(kinds.iter().any(|alert| alert["metric"]["kind"] == "no_upstream"), "{kinds:?}");
+    let is_it =
+        |alert: &Value| alert["alertname"] == "RingdnsCriticalProblem" && alert["kind"] == "no_upstream";
+    assert!(prometheus.firing().iter().any(is_it), "{:?}", prometheus.firing());
+}
+
+/// Each kind of problem that an operator has to act on fires an alert of its severity at once, which ends with
+/// the problem; others fire none. `promtool` works the rules out over made-up series.
+#[test]
+fn every_problem_of_weight_fires_an_alert_and_ends_it() {
+    // A sample each second: 20 without the problem, 20 with it, and 20 without it.
+    let series = "0x19 1x19 0x19";
+    let mut text = format!("rule_files: [ {:?} ]\nevaluation_interval: 1s\ntests:\n", rules_file());
+    for kind in ProblemKind::ALL {
+        let (name, severity) = (kind.label(), kind.severity().label());
+        let alert = match kind.severity() {
+            Severity::Critical => "RingdnsCriticalProblem",
+            Severity::Warning | Severity::Info => "RingdnsProblem",
+        };
+        let fires = match kind.severity() {
+            Severity::Info => "[]".to_owned(),
+            _ => format!(
+                "[ {{ exp_labels: {{ severity: {severity}, kind: {name}, instance: dns1 }}, exp_annotations: \
+                 {{ summary: \"dns1: {name}\", action: \"ringctl status has the text and the remedy\" }} }} ]"
+            ),
+        };
+        text += &format!(
+            "- interval: 1s\n  input_series:\n  - series: 'ringdns_problems{{kind=\"{name}\",severity=\"{severity}\",\
+             instance=\"dns1\"}}'\n    values: '{series}'\n  alert_rule_test:\n"
+        );
+        for (at, alerts) in [("19s", "[]"), ("21s", &fires), ("39s", &fires), ("41s", "[]")] {
+            text += &format!("  - {{ eval_time: {at}, alertname: {alert}, exp_alerts: {alerts} }}\n");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tests = folder.path().join("tests.yml");
+    fs::write(&tests, text).unwrap();
+    let said = fed(Command::new("promtool").args(["test", "rules"]).arg(&tests), "");
+    assert!(said.contains("SUCCESS"), "{said}");
 }

@@ -30,6 +30,15 @@ pub struct Refused {
     pub error: String,
 }
 
+/// Answer of `GET /v1/caller`: who asks, and what it may do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CallerView {
+    /// User of the Unix socket, as `user:NAME` or `uid:NUMBER`, or the token, as `token:NAME`.
+    pub who: String,
+    /// Role of it.
+    pub role: Role,
+}
+
 /// Line of the audit log: a change that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditRecord {

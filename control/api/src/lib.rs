@@ -15,7 +15,7 @@ mod problem;
 mod status;
 mod sweeps;
 
-pub use access::{AuditRecord, Refused, Role};
+pub use access::{AuditRecord, CallerView, Refused, Role};
 pub use busiest::{Ranking, RankingKind, RankingRow};
 pub use config::{ConfigDifference, ConfigView};
 pub use doctor::{Change, Finding, Fix, Step, Verdict};

@@ -46,6 +46,7 @@ use ringdns_dataplane::{
     labels::Labels,
     log::{Batch, Line, LogConfig, Logged, Picks, Sieve},
 };
+pub use ringdns_segment::show;
 use ringdns_segment::{Row, row};
 use std::{net::Ipv6Addr, sync::Arc};
 

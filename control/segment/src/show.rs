@@ -9,7 +9,7 @@ use super::{
 };
 use ringdns_common::names;
 use ringdns_dataplane::access::AccessList;
-use std::{fmt, io, path::Path};
+use std::{collections::VecDeque, fmt, io, path::Path};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Filter of rows.
@@ -62,31 +62,86 @@ pub fn each(
     mut damaged: impl FnMut(&Path, Damage),
 ) -> io::Result<()> {
     for path in folder::list(folder)? {
-        let segment = match folder::read(&path) {
-            Ok(segment) => segment,
-            // Shipped since it was listed.
-            Err(ReadError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(ReadError::Disk(error)) => return Err(error),
-            Err(ReadError::Damaged(damage)) => {
-                damaged(&path, damage);
-                continue;
-            }
-        };
-        if filter.since_ms.is_some_and(|since| segment.head().last_ms < since) {
-            continue;
+        visit(&path, filter, |entry| row(&entry), |damage| damaged(&path, damage))?;
+    }
+    Ok(())
+}
+
+/// Result of a search.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Rows that match, the latest first.
+    pub rows: Vec<LogEntry>,
+    /// Number of segments that are damaged.
+    pub damaged: usize,
+    /// Whether older rows were left out, since there were enough or the search was ended.
+    pub is_cut: bool,
+}
+
+/// Returns the last matching rows in a directory, at most `last`. Segments are read the newest first, as
+/// long as `goes_on` returns true.
+pub fn latest(
+    folder: &Path,
+    filter: &Filter,
+    last: usize,
+    mut goes_on: impl FnMut() -> bool,
+) -> io::Result<Found> {
+    let mut found = Found::default();
+    for path in folder::list(folder)?.into_iter().rev() {
+        let room = last - found.rows.len();
+        if room == 0 || !goes_on() {
+            found.is_cut = true;
+            break;
         }
-        match segment.rows() {
-            Ok(rows) => {
-                for entry in entries(&rows) {
-                    match entry {
-                        Ok(entry) if filter.takes(&entry) => row(&entry)?,
-                        Ok(_) => {}
-                        Err(damage) => damaged(&path, damage),
-                    }
+        let mut rows = VecDeque::new();
+        let (mut is_full, mut is_damaged) = (false, false);
+        let keep = |entry| {
+            if rows.len() == room {
+                rows.pop_front();
+                is_full = true;
+            }
+            rows.push_back(entry);
+            Ok(())
+        };
+        visit(&path, filter, keep, |_| is_damaged = true)?;
+        found.rows.extend(rows.into_iter().rev());
+        found.damaged += usize::from(is_damaged);
+        found.is_cut |= is_full;
+    }
+    Ok(found)
+}
+
+/// Calls `row` with each matching row of a segment, and `damaged` if it cannot be read.
+fn visit(
+    path: &Path,
+    filter: &Filter,
+    mut row: impl FnMut(LogEntry) -> io::Result<()>,
+    mut damaged: impl FnMut(Damage),
+) -> io::Result<()> {
+    let segment = match folder::read(path) {
+        Ok(segment) => segment,
+        // Shipped since it was listed.
+        Err(ReadError::Disk(error)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(ReadError::Disk(error)) => return Err(error),
+        Err(ReadError::Damaged(damage)) => {
+            damaged(damage);
+            return Ok(());
+        }
+    };
+    if filter.since_ms.is_some_and(|since| segment.head().last_ms < since) {
+        return Ok(());
+    }
+    match segment.rows() {
+        Ok(rows) => {
+            for entry in entries(&rows) {
+                match entry {
+                    Ok(entry) if filter.takes(&entry) => row(entry)?,
+                    Ok(_) => {}
+                    Err(damage) => damaged(damage),
                 }
             }
-            Err(damage) => damaged(&path, damage),
         }
+        Err(damage) => damaged(damage),
     }
     Ok(())
 }

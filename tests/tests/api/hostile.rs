@@ -58,7 +58,7 @@ fn methods() -> Vec<Case> {
 
 fn paths() -> Vec<Case> {
     vec![
-        (get("/"), &[404]),
+        (get("/"), &[200]),
         (get("/v1"), &[404]),
         (get("/v1/"), &[404]),
         (get("/v2/status"), &[404]),
@@ -207,6 +207,7 @@ fn callers() -> Vec<Case> {
     vec![
         (anyone("GET /v1/status"), &[401]),
         (anyone("GET /v1/stats"), &[401]),
+        (anyone("GET /v1/caller"), &[401]),
         (anyone("GET /v1/openapi.json"), &[401, 404]),
         (anyone("GET /v1/cache/entry?name=www.example"), &[401]),
         (anyone("GET /v1/top/names"), &[401]),
@@ -215,6 +216,7 @@ fn callers() -> Vec<Case> {
         (anyone("GET /v1/names?address=192.0.2.1"), &[401]),
         (anyone("GET /v1/log/tap"), &[401]),
         (anyone("GET /v1/capture"), &[401]),
+        (anyone("GET /v1/log/rows"), &[401]),
         (anyone("GET /v1/audit"), &[401]),
         (anyone("GET /v1/debug/pprof/heap"), &[401]),
         (anyone("POST /v1/reload"), &[401]),

@@ -35,6 +35,9 @@ table! {
         /// audit` shows the last ones. The file is opened anew for each line, so it may be renamed at
         /// any time. Absent: the log alone.
         audit_log: Option<String> = None,
+        /// Whether `http` serves the web console, at `/`: a page that shows and changes what the API
+        /// does, with a token that its user gives it. The page itself has no data, and needs no token.
+        console: bool = true,
         /// Host names by which clients may address `http`, such as `"dns1.example"`. Loopback
         /// addresses, `localhost` and the address itself need not be listed. Requests for other
         /// hosts are refused, so that no page in a browser can read the API (DNS rebinding).
@@ -116,6 +119,8 @@ pub struct ControlConfig {
     pub open_metrics: bool,
     /// File of the audit log.
     pub audit_log: Option<PathBuf>,
+    /// Whether the TCP address serves the web console.
+    pub console: bool,
     /// Host names by which clients may address it, lowercased and without a final dot.
     pub http_hosts: Vec<String>,
     /// Whether profiles are served over HTTP.
@@ -177,6 +182,7 @@ impl RawControl {
                 OpenMetrics::None => false,
             },
             audit_log: self.audit_log.map(Into::into),
+            console: self.console,
             http_hosts,
             profiles_over_http: self.profiles_over_http,
             ready_requires: self.ready_requires,
@@ -208,6 +214,13 @@ mod tests {
         let exposed = "http = \"192.0.2.1:80\"\ntokens_file = \"t\"\n";
         assert!(!open(exposed) && open(&format!("{exposed}open_metrics = \"all\"")));
         assert!(!open("http = \"127.0.0.1:80\"\nopen_metrics = \"none\""));
+    }
+
+    #[test]
+    fn the_console_is_there_unless_the_file_says_otherwise() {
+        let console = |lines: &str| minimal_with(&format!("[control]\n{lines}")).control.console;
+        assert!(console("http = \"127.0.0.1:80\""));
+        assert!(!console("http = \"127.0.0.1:80\"\nconsole = false"));
     }
 
     #[test]

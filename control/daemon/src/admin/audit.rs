@@ -15,7 +15,6 @@ use axum::{
     response::Response,
 };
 use jiff::Timestamp;
-use nix::unistd::{Uid, User};
 use parking_lot::Mutex;
 use ringdns_api::AuditRecord;
 use ringdns_common::fault::Fault;
@@ -136,12 +135,11 @@ pub(super) async fn record(State(service): State<Arc<Service>>, request: Request
         !matches!(*request.method(), Method::GET | Method::HEAD) || request.uri().path() == capture::PATH;
     let caller = request.extensions().get::<Caller>().filter(|caller| changes && caller.role().is_some());
     let Some(caller) = caller.cloned() else { return next.run(request).await };
-    let peer = match &caller {
+    let Some(who) = caller.who().await else { return next.run(request).await };
+    let peer = match caller {
         Caller::Holder { client, .. } => Some(client.to_string()),
-        Caller::User(_) => None,
-        Caller::Anyone => return next.run(request).await,
+        Caller::User(_) | Caller::Anyone => None,
     };
-    let who = spawn_blocking(move || who(&caller)).await.unwrap_or_default();
     let parameters = request.uri().query().unwrap_or_default();
     let record = AuditRecord {
         time: now(),
@@ -161,24 +159,6 @@ pub(super) async fn record(State(service): State<Arc<Service>>, request: Request
         drop(spawn_blocking(move || change.audit.write(record)).await);
     }
     response
-}
-
-/// Returns the name of a caller. It may block.
-pub(super) fn who(caller: &Caller) -> String {
-    match caller {
-        Caller::Holder { token, .. } => format!("token:{token}"),
-        Caller::User(uid) => user(*uid),
-        Caller::Anyone => "anyone".into(),
-    }
-}
-
-/// Returns the name of a user, or the number if there is none.
-fn user(uid: Option<u32>) -> String {
-    let Some(uid) = uid else { return "uid:unknown".into() };
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => format!("user:{}", user.name),
-        _ => format!("uid:{uid}"),
-    }
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -233,12 +213,5 @@ mod tests {
         fs::remove_dir(&path).unwrap();
         write(1);
         assert!(audit.fault.reason().is_none() && path.exists());
-    }
-
-    #[test]
-    fn users_have_names_where_these_are_known() {
-        assert_eq!(user(Some(0)), "user:root");
-        assert_eq!(user(Some(4_000_000_000)), "uid:4000000000");
-        assert_eq!(user(None), "uid:unknown");
     }
 }

@@ -1,7 +1,7 @@
 //! Lookup and purge of entries in the host tier.
 
 use super::{
-    SharedService, audit,
+    SharedService,
     caller::Caller,
     guard::{ApiError, Parameters, Turns},
 };
@@ -174,10 +174,11 @@ pub(super) async fn purge(
     let turn = TURNS.take().await?;
     let (host, fleet) = (service.resolver.host().clone(), service.fleet.clone());
     let snapshot = service.snapshot.clone();
+    let who = caller.who().await.unwrap_or_else(|| "anyone".into());
     // A purge runs to its end even if the client hangs up.
     let purging = tokio::task::spawn_blocking(move || {
         let _turn = turn;
-        host.note_purge(&purge, &audit::who(&caller));
+        host.note_purge(&purge, &who);
         let begun = fleet.map(|fleet| fleet.begin_purge(&purge));
         let removed = host.purge(&purge);
         let forgotten = snapshot.map_or(Ok(()), |snapshot| snapshot.forget());

@@ -6,14 +6,18 @@
 
 use super::guard::ApiError;
 use crate::tokens::Tokens;
-use axum::http::{HeaderMap, StatusCode, header::AUTHORIZATION};
-use ringdns_api::Role;
+use axum::{
+    Extension, Json,
+    http::{HeaderMap, StatusCode, header::AUTHORIZATION},
+};
+use nix::unistd::{Uid, User};
+use ringdns_api::{CallerView, Role};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
-use tokio::time::Instant;
+use tokio::{task::spawn_blocking, time::Instant};
 
 /// Other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +96,18 @@ impl Caller {
         }
     }
 
+    /// Returns the caller's name, as in the audit log; `None`: it has none.
+    pub(super) async fn who(&self) -> Option<String> {
+        match self {
+            Caller::Holder { token, .. } => Some(format!("token:{token}")),
+            Caller::User(uid) => {
+                let uid = *uid;
+                Some(spawn_blocking(move || user(uid)).await.unwrap_or_default())
+            }
+            Caller::Anyone => None,
+        }
+    }
+
     /// Refuses a caller that does not have a role.
     pub(super) fn require(&self, needed: Role) -> Result<(), ApiError> {
         match self.role() {
@@ -112,6 +128,29 @@ impl Caller {
                 Err(ApiError(StatusCode::UNAUTHORIZED, reason))
             }
         }
+    }
+}
+
+/// Answers with the caller's name and role, so that a page can show what its token is good for.
+#[utoipa::path(
+    get,
+    path = "/v1/caller",
+    operation_id = "caller",
+    responses((status = 200, description = "Answer", body = CallerView)),
+)]
+pub(super) async fn show(Extension(caller): Extension<Caller>) -> Result<Json<CallerView>, ApiError> {
+    caller.require(Role::Read)?;
+    let (who, role) = (caller.who().await, caller.role());
+    let view = who.zip(role).map(|(who, role)| CallerView { who, role });
+    view.map(Json).ok_or_else(|| ApiError::failed("a caller with a role has no name"))
+}
+
+/// Returns the name of a user, or the number if there is none.
+fn user(uid: Option<u32>) -> String {
+    let Some(uid) = uid else { return "uid:unknown".into() };
+    match User::from_uid(Uid::from_raw(uid)) {
+        Ok(Some(user)) => format!("user:{}", user.name),
+        _ => format!("uid:{uid}"),
     }
 }
 
@@ -190,6 +229,13 @@ mod tests {
 
         tokens.set(Vec::new());
         assert_eq!(caller("Bearer abc").unwrap_err().0, StatusCode::UNAUTHORIZED, "it was withdrawn");
+    }
+
+    #[test]
+    fn users_have_names_where_these_are_known() {
+        assert_eq!(user(Some(0)), "user:root");
+        assert_eq!(user(Some(4_000_000_000)), "uid:4000000000");
+        assert_eq!(user(None), "uid:unknown");
     }
 
     #[tokio::test(start_paused = true)]

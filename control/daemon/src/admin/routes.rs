@@ -2,8 +2,8 @@
 //! same handlers and types.
 
 use super::{
-    Service, audit, busiest, cache, capture, config, doctor, dump, explain, guard, history, listing, logging,
-    names, overrides, policy, profile, views,
+    Service, audit, busiest, cache, caller, capture, config, console, doctor, dump, explain, guard, history,
+    listing, logging, names, overrides, policy, profile, rows, views,
 };
 use axum::{
     Extension, Router,
@@ -50,6 +50,9 @@ fn described(service: &Arc<Service>, over_http: bool) -> (Router<Arc<Service>>, 
     let control = &service.config.control;
     let (mut open, mut readers, mut operators) =
         (routes_of([routes!(views::healthz), routes!(views::readyz)]), readers(), operators());
+    if over_http && control.console {
+        open = console::FILES.iter().fold(open, |open, file| open.route(file.path, console::route(file)));
+    }
     // They run on the threads that serve misses.
     let metrics = in_turns(routes_of([routes!(views::metrics)]));
     match over_http && control.open_metrics {
@@ -85,6 +88,7 @@ fn readers() -> Routes {
         routes!(history::history),
     ]);
     in_turns(costly).merge(routes_of([
+        routes!(caller::show),
         routes!(cache::entry),
         routes!(listing::list),
         routes!(dump::dump),
@@ -99,6 +103,7 @@ fn readers() -> Routes {
         routes!(doctor::doctor),
         routes!(explain::explain),
         routes!(views::tap),
+        routes!(rows::search),
         routes!(logging::show),
         routes!(openapi),
     ]))
@@ -208,7 +213,13 @@ pub(super) mod tests {
             // axum keeps the fallback under two paths of its own.
             let is_route =
                 |text: &&str| text.len() > 1 && text.starts_with('/') && !text.contains("__private");
-            let routed: BTreeSet<_> = quoted.filter(is_route).map(str::to_owned).collect();
+            let (console, routed): (BTreeSet<_>, BTreeSet<_>) =
+                quoted.filter(is_route).map(str::to_owned).partition(|path| path.starts_with("/console/"));
+            // The files of the console are no requests of the API: everything else is described.
+            let files = console::FILES.iter().map(|file| file.path.to_owned()).filter(|path| path != "/");
+            let expected: BTreeSet<_> =
+                files.filter(|_| over_http && service.config.control.console).collect();
+            assert_eq!(console, expected);
             assert_eq!(routed, described);
             assert!(described.len() > 25 && described.contains("/v1/openapi.json"), "{described:?}");
         }

@@ -227,8 +227,9 @@ impl Door {
             }
             Err(refusal) => ApiError::into_response(refusal),
         };
-        // Answers tell what people asked for: no browser is to keep them, or to guess what they are.
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Answers tell what people asked for: no browser is to keep them, or to guess what they are. Only
+        // the files of the console say otherwise.
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if response.status().is_client_error() {
             requests_refused.inc();

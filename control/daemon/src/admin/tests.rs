@@ -1,5 +1,6 @@
 mod access;
 mod bounds;
+mod console;
 
 use super::*;
 use crate::{

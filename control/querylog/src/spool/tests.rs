@@ -456,6 +456,24 @@ fn the_spool_is_a_log_that_can_be_asked() {
     };
     assert_eq!(shown(clients("192.0.2.0/24")), "www.example. a.www.example.");
     assert_eq!(shown(clients("2001:db8::1")), "example. notexample.");
+
+    let latest = |filter: &Filter, last: usize, segments: usize| {
+        let mut read = 0;
+        let goes_on = || {
+            read += 1;
+            read <= segments
+        };
+        let found = show::latest(scene.path(), filter, last, goes_on).unwrap();
+        let names: Vec<_> = found.rows.into_iter().map(|entry| entry.name).collect();
+        (names.join(" "), found.is_cut, found.damaged)
+    };
+    let backwards = "notexample. a.www.example. example. www.example.";
+    assert_eq!(latest(&Filter::default(), 9, 9), (backwards.into(), false, 1));
+    assert_eq!(latest(&Filter::default(), 3, 9), ("notexample. a.www.example. example.".into(), true, 1));
+    // There are enough rows before the last segment, or no time for it.
+    assert_eq!(latest(&Filter::default(), 2, 9), ("notexample. a.www.example.".into(), true, 1));
+    assert_eq!(latest(&Filter::default(), 9, 2), ("notexample. a.www.example.".into(), true, 1));
+    assert_eq!(latest(&clients("192.0.2.7"), 1, 9), ("a.www.example.".into(), true, 1));
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Tests of what an operator is told while something is wrong: by `ringctl check`, `ringctl status`,
-//! metrics, `/readyz` and the log, within ten seconds, and that it is over.
+//! metrics, `/readyz` and the log, an alert of Prometheus and the console in a browser, within ten seconds,
+//! and that it is over.
+
+mod watch;
 
 use ringdns_testkit::{
     ClickHouse, Client, DNS_V4, Host, Lab, Process, Query, Redis, Ringdnsd, Say, Settings, SmallDisk,
@@ -16,6 +19,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use watch::Post;
 
 /// Time within which everything has to be told.
 const TOLD: Duration = Duration::from_secs(10);
@@ -93,28 +97,36 @@ impl Scene {
         Client::of(&self.host, self.address).ask(&Query::a(name)).rcode()
     }
 
-    /// Asks for three names, which is how often an upstream has to fail.
-    fn lose_upstream(&self) {
+    /// Asks for three names, which is how often an upstream has to fail. Returns the moment of the loss.
+    fn lose_upstream(&self) -> Instant {
+        let lost = Instant::now();
         self.answers.store(false, Relaxed);
         (0..3).for_each(|nth| assert_eq!(self.rcode(&format!("www.n{nth}.example")), SERVFAIL));
+        lost
     }
 }
 
 #[test]
 fn the_loss_of_the_only_upstream_is_told_everywhere() {
     let scene = Scene::set();
-    let ringdnsd = scene.start("", "");
+    let post = Post::on(&scene.host);
+    let ringdnsd = scene.start("", &post.control());
     is_well(&ringdnsd);
-    scene.lose_upstream();
+    let mut watch = post.watch(&scene.host);
+    let lost = scene.lose_upstream();
     let said = shows(&ringdnsd, "no_upstream", "critical", 2);
     assert!(said.starts_with("RINGDNS CRITICAL: no upstream answers: only what is in the cache"), "{said}");
     assert!(said.contains("|problems=2;;;0 upstreams=0;;;0;1 uptime="), "{said}");
     shows(&ringdnsd, "upstream_silent", "warning", 2);
+    watch.tells(lost, "no_upstream", "critical");
+    watch.tells(lost, "upstream_silent", "warning");
     assert!(!ringdnsd.readyz().0);
     assert!(ringdnsd.get("/metrics").unwrap().1.contains("\nringdns_ready 0\n"));
     logs(&ringdnsd, "no upstream answers: what is not in the cache gets SERVFAIL");
+    let restored = Instant::now();
     scene.answers.store(true, Relaxed);
     is_well(&ringdnsd);
+    watch.is_well(restored);
     assert!(ringdnsd.readyz().0);
     logs(&ringdnsd, "upstreams answer again");
     assert!(ringdnsd.get("/metrics").unwrap().1.contains("\nringdns_ready 1\n"));
@@ -127,13 +139,17 @@ fn readiness_is_what_the_configuration_asks_for_and_returns_after_the_hold_down(
     let required = "ready_requires = [\"redis\"]\nready_hold_down = \"3s\"";
     let ringdnsd = scene.start(&table, required);
     let other = Scene { address: free_address(&scene.host), ..Scene::set() };
-    let tolerant = other.start(&table, "");
+    let post = Post::on(&scene.host);
+    let tolerant = other.start(&table, &post.control());
     [&ringdnsd, &tolerant].into_iter().for_each(is_well);
+    let mut watch = post.watch(&scene.host);
+    let lost = Instant::now();
     let folder = redis.kill9();
     for ringdnsd in [&ringdnsd, &tolerant] {
         shows(ringdnsd, "redis_lost", "warning", if std::ptr::eq(ringdnsd, &tolerant) { 1 } else { 2 });
         logs(ringdnsd, "Redis is lost");
     }
+    watch.tells(lost, "redis_lost", "warning");
     let (ready, reason) = ringdnsd.readyz();
     assert!(
         !ready && reason.contains("Redis at ") && reason.contains(&folder.path().display().to_string()),
@@ -144,6 +160,7 @@ fn readiness_is_what_the_configuration_asks_for_and_returns_after_the_hold_down(
     scene.lose_upstream();
     shows(&tolerant, "redis_lost", "warning", 1);
 
+    let restored = Instant::now();
     let _redis = Redis::start_in(folder);
     scene.answers.store(true, Relaxed);
     let (_, held) = until_within(TOLD, "Redis is back", || {
@@ -155,6 +172,7 @@ fn readiness_is_what_the_configuration_asks_for_and_returns_after_the_hold_down(
     // The time was running when it was first read.
     assert!(seen.elapsed() > Duration::from_millis(1_500), "{:?}", seen.elapsed());
     [&ringdnsd, &tolerant].into_iter().for_each(is_well);
+    watch.is_well(restored);
 }
 
 #[test]
@@ -167,19 +185,26 @@ fn a_full_disk_is_told() {
         path("cache.snapshot"),
         path("spool")
     );
-    let ringdnsd = scene.start(&tables, "");
+    let post = Post::on(&scene.host);
+    let ringdnsd = scene.start(&tables, &post.control());
     assert_eq!(scene.rcode("www.example"), 0);
     until_within(TOLD, "there is a snapshot", || path("cache.snapshot").exists().then_some(()));
     is_well(&ringdnsd);
+    let mut watch = post.watch(&scene.host);
     disk.fill(0);
+    let full = Instant::now();
     let said = shows(&ringdnsd, "snapshot_failing", "warning", 1);
     assert!(said.contains("No space left on device"), "{said}");
     assert_eq!(scene.rcode("log.example"), 0);
     let said = shows(&ringdnsd, "query_log_lost", "warning", 1);
     assert!(said.contains("cannot be written, and rows are lost: No space left on device"), "{said}");
+    watch.tells(full, "snapshot_failing", "warning");
+    watch.tells(full, "query_log_lost", "warning");
     disk.free();
+    let freed = Instant::now();
     assert_eq!(scene.rcode("more.example"), 0);
     is_well(&ringdnsd);
+    watch.is_well(freed);
     logs(&ringdnsd, "cache.snapshot can be written again");
     logs(&ringdnsd, "spool can be written again");
     let failures = |line: &&str| line.contains("snapshot cannot be written");
@@ -217,15 +242,22 @@ fn a_clickhouse_that_died_is_told() {
 fn a_link_that_is_unplugged_is_told() {
     let Some(lab) = Lab::up() else { return };
     let upstream = Upstream::answering(lab.server());
-    let ringdnsd = Ringdnsd::start(lab.server(), &Settings::xdp(upstream.address()));
+    let post = Post::on(lab.server());
+    let settings = Settings { control: post.control(), ..Settings::xdp(upstream.address()) };
+    let ringdnsd = Ringdnsd::start(lab.server(), &settings);
     let link = |state: &str| lab.client().run("ip", ["link", "set", "dev", "vc", state]);
     until_within(TOLD, "it answers", || (check(&ringdnsd).0 == 0).then_some(()));
+    let mut watch = post.watch(lab.server());
     link("down");
+    let unplugged = Instant::now();
     let said = shows(&ringdnsd, "no_reception", "critical", 2);
     assert!(said.starts_with("RINGDNS CRITICAL: the link of vs is down|"), "{said}");
     logs(&ringdnsd, "the link of vs is down: clients behind it get no answers");
+    watch.tells(unplugged, "no_reception", "critical");
     link("up");
+    let plugged = Instant::now();
     until_within(TOLD, "it answers", || (check(&ringdnsd).0 == 0).then_some(()));
+    watch.is_well(plugged);
     logs(&ringdnsd, "the link of vs is up again");
     assert_eq!(Client::of(lab.client(), DNS_V4).ask(&Query::a("www.example")).rcode(), 0);
 }
@@ -243,9 +275,11 @@ fn a_certificate_that_has_expired_is_told() {
          [resolver]\nzone_misses = 0\n",
         authority.path()
     );
-    let settings = scene.settings(&tables, "");
-    let ringdnsd = Ringdnsd::start(&scene.host, &settings);
+    let post = Post::on(&scene.host);
+    let ringdnsd = scene.start(&tables, &post.control());
+    let mut watch = post.watch(&scene.host);
     let mut expired = server(true);
+    let refused = Instant::now();
     assert_eq!(scene.rcode("a.wild.example"), SERVFAIL);
     let said = shows(&ringdnsd, "upstream_not_trusted", "warning", 1);
     assert!(
@@ -253,14 +287,17 @@ fn a_certificate_that_has_expired_is_told() {
         "{said}"
     );
     logs(&ringdnsd, "upstream is not asked: ");
+    watch.tells(refused, "upstream_not_trusted", "warning");
     expired.process().signal(Signal::TERM);
     expired.process().wait_for_exit(TOLD);
     drop(expired);
-    let _renewed = server(false);
+    let _server = server(false);
+    let renewed = Instant::now();
     // Names that fail at once, thousands a second, would be a flood of the zone, which zone_misses caps.
     let mut names = (0..).map(|nth| format!("n{nth}.wild.example"));
     until_within(TOLD, "it is asked", || (scene.rcode(&names.next()?) == 0).then_some(()));
     is_well(&ringdnsd);
+    watch.is_well(renewed);
     logs(&ringdnsd, "upstream is asked over TLS again");
 }
 
