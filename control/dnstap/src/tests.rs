@@ -2,6 +2,7 @@
 
 use super::*;
 use ringdns_dataplane::{
+    frame::WINDOW,
     log::{AnswerSource, Outcome, Protocol},
     packet::Envelope,
 };
@@ -26,7 +27,7 @@ fn frame(from: &str, to: &str, message: &[u8]) -> Vec<u8> {
 }
 
 fn mirrored(packet: &[u8], direction: Direction, fate: Fate) -> Mirrored<'_> {
-    let (protocol, envelope) = (Protocol::Udp, Envelope::untagged(false));
+    let (protocol, envelope) = (Protocol::Udp, Envelope::of_glance(&[0; WINDOW], false));
     Mirrored { received: 5, settled: 9, exchange: 1, fate, direction, protocol, envelope, packet }
 }
 

@@ -81,7 +81,7 @@ impl Envelope {
     #[inline(always)]
     pub fn of_glance(window: &plain::Window, v6: bool) -> Self {
         let tags = plain::tags_len(window) as u16;
-        if v6 { Envelope(62 + tags | Self::V6) } else { Envelope(42 + tags) }
+        if v6 { Envelope((62 + tags) | Self::V6) } else { Envelope(42 + tags) }
     }
 
     /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the

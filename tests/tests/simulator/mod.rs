@@ -26,7 +26,7 @@ use ringdns_daemon::lists::{ListKeeper, Lists};
 use ringdns_daemon::local::{self, LocalSources};
 use ringdns_daemon::nic::Receiving;
 use ringdns_daemon::reload::{ConfigSource, Reloader};
-use ringdns_daemon::{daemon, policy, workers};
+use ringdns_daemon::{busiest::Busiest, daemon, policy, workers};
 use ringdns_dataplane::clock::{Clock, Nanos};
 use ringdns_dataplane::doorbell::Doorbell;
 use ringdns_dataplane::port::sim::{SimConfig, SimLink, SimPort};
@@ -118,6 +118,7 @@ impl Simulator {
             bans.clone(),
         )
         .with_local(sources);
+        let busiest = Busiest::new(&config, clock).map_err(|problem| said(vec![problem]))?;
         let service = Service {
             reloader,
             lists,
@@ -144,6 +145,8 @@ impl Simulator {
             levels: Default::default(),
             audit: Default::default(),
             api: Default::default(),
+            busiest,
+            chronicle: Default::default(),
         };
         drop(inside);
         Ok(Simulator { runtime, worker, wire, clock, resolver, service, tcp, idle_steps: 0 })
