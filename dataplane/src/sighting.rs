@@ -106,11 +106,13 @@ pub struct Rhythm {
     mean: u64,
     /// Queries since the mean was set.
     seen: u64,
+    /// Whether there was no room since then.
+    has_skipped: bool,
 }
 
 impl Default for Rhythm {
     fn default() -> Self {
-        Rhythm { since: 0, due: 1, mean: 1, seen: 0 }
+        Rhythm { since: 0, due: 1, mean: 1, seen: 0, has_skipped: false }
     }
 }
 
@@ -137,6 +139,7 @@ impl Rhythm {
         self.mean = self.mean.saturating_mul(2).min(u64::from(u32::MAX));
         self.seen += std::mem::take(&mut self.since);
         self.due = self.mean;
+        self.has_skipped = true;
     }
 
     /// Sets the mean so that as many queries as in the last second have [`PER_SECOND`] sightings. For
@@ -144,6 +147,10 @@ impl Rhythm {
     pub fn adapt(&mut self) {
         let seen = std::mem::take(&mut self.seen) + self.since;
         self.mean = (seen / PER_SECOND).clamp(1, u64::from(u32::MAX));
+        if std::mem::take(&mut self.has_skipped) {
+            // The distance was set for want of room. One query does not stand for all since then.
+            (self.due, self.since) = (self.mean, 0);
+        }
     }
 }
 
