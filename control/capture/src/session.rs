@@ -307,6 +307,8 @@ impl Session {
                 write(source, &Packet { interface, nanos, flow, comment, bytes });
                 continue;
             }
+            // Those without a reply have no outcome that could pass.
+            source.filtered += source.waiting.expire(nanos);
             let query = Query { nanos, comment: comment.clone(), bytes: bytes.into() };
             if !source.waiting.put(mirrored.exchange, query) {
                 source.crowded += 1;
