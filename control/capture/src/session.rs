@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// Pages of each worker, some 700 KiB each.
+/// Pages of each worker, of [`Page::BYTES`], 616 KiB, each.
 const PAGES: usize = 4;
 /// Interval at which lines are read while there is nothing to write. Pages must last that long.
 const PACE: Duration = Duration::from_millis(20);
