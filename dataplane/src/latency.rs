@@ -41,7 +41,7 @@ impl Outcome {
 /// recorded as this.
 const LONGEST: u64 = 60_000_000_000;
 
-/// Sources of answers, whose service times are kept apart. Those from the second on are of misses.
+/// Sources of answers, whose service times are kept apart. The third and those after it are of misses.
 pub const SOURCES: [&str; 6] = ["hit", "stale", "host", "redis", "upstream", "other"];
 
 /// Number of the first source of misses.

@@ -62,10 +62,10 @@ impl Exchanges {
 /// Direction of a packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Direction {
-    /// From a client.
+    /// Packet from a client.
     #[default]
     Query,
-    /// To a client.
+    /// Packet to a client.
     Reply,
 }
 

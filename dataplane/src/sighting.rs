@@ -18,9 +18,9 @@ const LINE: usize = 256;
 /// Part of a query's way at which it was sighted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// It was received.
+    /// Receipt of the query.
     Received,
-    /// It was answered by the control plane; it was received earlier.
+    /// Answer of the control plane to a query that was received earlier.
     Resolved,
 }
 

@@ -35,7 +35,7 @@ pub enum Sum {
     Right,
     /// Zero: the sender computed none (RFC 768).
     Zero,
-    /// Of the pseudo-header alone, as from a sender on this host.
+    /// Sum of the pseudo-header alone, as from a sender on this host.
     Partial,
     /// Wrong.
     Wrong,
@@ -44,11 +44,11 @@ pub enum Sum {
 /// Labels of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Labels {
-    /// As few as its length allows.
+    /// Labels as few as its length allows.
     Long,
-    /// Of one letter each, after the first.
+    /// Labels of one letter each, after the first.
     Short,
-    /// The first has an invalid length.
+    /// First label with an invalid length.
     Invalid,
 }
 

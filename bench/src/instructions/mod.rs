@@ -78,7 +78,7 @@ pub enum Case {
     HitUpstreams,
     /// A burst of hits with everything on, from clients of a group with upstreams of its own.
     HitOwnUpstreams,
-    /// A burst of hits with cookies, which need the closer look and a keyed hash.
+    /// A burst of hits with cookies, which need a keyed hash.
     HitCookie,
     /// A burst of hits over IPv6.
     HitV6,

@@ -25,11 +25,11 @@ pub struct Filter {
 /// Judgement of a packet by a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Judgement {
-    /// It passes.
+    /// Packet that passes.
     Pass,
-    /// It does not, nor does its query if that waits.
+    /// Packet that does not pass, nor does its query if that waits.
     Fail,
-    /// It is a query that passes if its reply does.
+    /// Query that passes if its reply does.
     AsReply,
 }
 

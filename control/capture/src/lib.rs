@@ -33,7 +33,8 @@ use std::{
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-/// Most chunks that a reader may be behind, of about 256 KiB each.
+/// Most chunks that a reader may be behind, usually of up to 1.2 MiB each: the blocks of a page, and less
+/// than 256 KiB before them.
 const CHUNKS: usize = 4;
 /// Distance between the first exchanges of two captures: more than a worker receives during one.
 const EXCHANGES: u64 = 1 << 40;

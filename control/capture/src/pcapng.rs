@@ -41,9 +41,9 @@ const TEXT_MAX: usize = 4096;
 /// Direction of a packet, as bits 0 and 1 of its flags have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
-    /// To this host.
+    /// Packet to this host.
     Inbound = 1,
-    /// From this host.
+    /// Packet from this host.
     Outbound = 2,
 }
 

@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// Pages of each worker, some 700 KiB each.
+/// Pages of each worker, of [`Page::BYTES`], 616 KiB, each.
 const PAGES: usize = 4;
 /// Interval at which lines are read while there is nothing to write. Pages must last that long.
 const PACE: Duration = Duration::from_millis(20);
@@ -307,6 +307,8 @@ impl Session {
                 write(source, &Packet { interface, nanos, flow, comment, bytes });
                 continue;
             }
+            // Those without a reply have no outcome that could pass.
+            source.filtered += source.waiting.expire(nanos);
             let query = Query { nanos, comment: comment.clone(), bytes: bytes.into() };
             if !source.waiting.put(mirrored.exchange, query) {
                 source.crowded += 1;

@@ -1,11 +1,13 @@
 //! Queries that wait for their replies, whose outcome decides whether they are written.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 /// Most bytes of waiting queries, of each worker.
 const ROOM: usize = 1 << 20;
 /// Bytes that a query takes beyond its own.
 const OVERHEAD: usize = 128;
+/// Time in nanoseconds that a query waits at most: longer than the control plane takes for an answer.
+const PATIENCE: u64 = 10_000_000_000;
 
 /// Query that waits.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,7 +21,7 @@ pub(crate) struct Query {
 /// Queries of a worker that wait, by the number of their exchange.
 #[derive(Default)]
 pub(crate) struct Waiting {
-    queries: HashMap<u64, Query>,
+    queries: BTreeMap<u64, Query>,
     bytes: usize,
 }
 
@@ -41,6 +43,21 @@ impl Waiting {
         let query = self.queries.remove(&exchange)?;
         self.bytes -= weight(&query);
         Some(query)
+    }
+
+    /// Removes the queries that have waited too long at this Unix time in nanoseconds: not every query gets a
+    /// reply. Returns their number.
+    pub fn expire(&mut self, nanos: u64) -> u64 {
+        let mut expired = 0;
+        // The numbers of a worker's exchanges rise with time.
+        while let Some(oldest) = self.queries.first_entry() {
+            if nanos.saturating_sub(oldest.get().nanos) <= PATIENCE {
+                break;
+            }
+            self.bytes -= weight(&oldest.remove());
+            expired += 1;
+        }
+        expired
     }
 
     /// Returns the number of queries that wait.
@@ -67,5 +84,16 @@ mod tests {
         assert_eq!(waiting.take(7), Some(query(7)));
         assert_eq!(waiting.take(7), None);
         assert!(waiting.put(10_000, query(1)) && !waiting.put(10_001, query(1)));
+    }
+
+    #[test]
+    fn queries_without_a_reply_make_room() {
+        let query = |nanos| Query { nanos, comment: String::new(), bytes: vec![1; 100] };
+        let mut waiting = Waiting::default();
+        assert!(waiting.put(1, query(5)) && waiting.put(2, query(PATIENCE)));
+        assert_eq!((waiting.expire(PATIENCE + 5), waiting.len()), (0, 2));
+        assert_eq!((waiting.expire(PATIENCE + 6), waiting.len()), (1, 1));
+        assert_eq!((waiting.take(1), waiting.take(2)), (None, Some(query(PATIENCE))));
+        assert_eq!(waiting.bytes, 0);
     }
 }

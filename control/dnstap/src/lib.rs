@@ -60,7 +60,7 @@ counters! {
     }
 }
 
-/// Counters of losses and of messages over TCP.
+/// Counters of losses, and of messages that the control plane encodes.
 #[derive(Debug, Default)]
 struct Losses {
     unconnected: ringdns_common::counters::Counter,

@@ -29,7 +29,7 @@ const BACK_OFF: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(10);
 /// Interval at which lines are read while there is nothing to send. Pages must last that long.
 const PACE: Duration = Duration::from_millis(20);
-/// Bytes of frames after which they are sent, and no further page is encoded.
+/// Bytes of frames of workers' packets after which no further page is encoded, and all frames are sent.
 const CHUNK: usize = 256 << 10;
 /// Time that the end waits for the reader to take the remaining messages.
 const GRACE: Duration = Duration::from_secs(1);
@@ -240,9 +240,11 @@ impl Courier {
             frames.append(&mut desk.frames);
             *count += std::mem::take(&mut desk.count);
         }
+        // Messages of a busy desk keep no pages of workers out.
+        let of_desks = frames.len();
         let lines = lines.lock();
         let mut taken = true;
-        while taken && frames.len() < CHUNK {
+        while taken && frames.len() - of_desks < CHUNK {
             taken = false;
             for line in lines.iter() {
                 let Some(page) = line.collect() else { continue };

@@ -330,8 +330,7 @@ fn special_source(source: &[u8; 16], checksums: Checksums) -> Result<(), DropRea
 /// a checksum is no secret, and whoever can send a datagram with a partial one can send it with a
 /// right one. Nothing else is relaxed. Lengths, addresses, ports and the checksum of the IPv4
 /// header, which the kernel always completes, obey the same rules, and the reply gets a checksum
-/// over all of its bytes. Such datagrams take the closer look, which costs about as much as for a
-/// datagram that is dropped for its checksum.
+/// over all of its bytes.
 #[cold]
 fn partial(checksums: Checksums, udp: &Udp, addresses: u64) -> Result<u16, DropReason> {
     if checksums == Checksums::AllowPartial && udp.has_partial_checksum(addresses) {

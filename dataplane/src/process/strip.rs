@@ -126,6 +126,12 @@ impl Stripped {
         self.options_len = ([0; 2], 0);
         self.edns = Edns::default();
         self.is_partial = false;
+        let checksum: [u8; 2] = *bytes(window, P::MESSAGE - 2);
+        // RFC 8200 section 8.1: over IPv6 there is always a checksum. Without this, taking options off
+        // would make a right one of a zero.
+        if conditions.checksums.are_verified() && !P::MAY_LACK_SUM && checksum == [0; 2] {
+            return false;
+        }
         let udp_len = usize::from(u16::from_be_bytes(*bytes(window, P::MESSAGE - 4)));
         let end = P::MESSAGE - 8 + udp_len;
         if udp_len < 8 + LEN || end > len.min(WINDOW) || P::packet_len(window) != end {
@@ -184,7 +190,6 @@ impl Stripped {
         let is_needed = match checksums {
             Checksums::Unused => false,
             Checksums::Trust => true,
-            // RFC 8200 section 8.1: over IPv6 there is always a checksum.
             Checksums::Verify => P::MAY_LACK_SUM && checksum == [0; 2],
             Checksums::AllowPartial => {
                 let pseudo = checksum::fold_native(P::pseudo(window, end + 8 - P::MESSAGE));

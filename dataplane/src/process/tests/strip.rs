@@ -292,9 +292,9 @@ fn is_glanced(case: &Case) -> bool {
     is_glanced
 }
 
-#[test]
-fn what_is_ordinary_is_answered_at_a_glance() {
-    let usual = Case {
+/// Returns a case that is answered at a glance.
+fn usual() -> Case {
+    Case {
         name: 20,
         link: 0,
         sum: Sum::Right,
@@ -311,7 +311,33 @@ fn what_is_ordinary_is_answered_at_a_glance() {
         has_nsid: true,
         age: 10,
         mutation: None,
-    };
+    }
+}
+
+#[test]
+fn a_missing_checksum_is_wrong_over_ipv6_though_the_sum_is_zero_without_it() {
+    for link in [1, 3, 5] {
+        // The last two bytes are at an even offset.
+        let case = Case { link, options: Some(vec![Sent::Other(12, 3)]), ..usual() };
+        assert!(case.v6() && is_glanced(&case));
+        let mut packet = case.packet();
+        let (at, end) = (packet::tests::checksum_at(case.kind().0, true), packet.len());
+        // The option takes the checksum over, so that the sum stays as it is.
+        let both = [at, end - 2].map(|at| u32::from(u16::from_be_bytes([packet[at], packet[at + 1]])));
+        let sum = both[0] + both[1];
+        let sum = (sum & 0xffff) + (sum >> 16);
+        packet[end - 2..].copy_from_slice(&(sum as u16).to_be_bytes());
+        packet[at..at + 2].fill(0);
+        for checksums in [Checksums::Verify, Checksums::AllowPartial] {
+            let (verdict, after) = case.fixture().send(NOW, &packet, checksums);
+            assert_eq!(verdict, Verdict::Drop(DropReason::BadChecksum));
+            assert_eq!(after, packet);
+        }
+    }
+}
+
+#[test]
+fn what_is_ordinary_is_answered_at_a_glance() {
     let options = [
         vec![Sent::Learning],
         vec![Sent::Server(10)],
@@ -322,7 +348,7 @@ fn what_is_ordinary_is_answered_at_a_glance() {
     ];
     for link in 0..6 {
         for name in [20, 45] {
-            let case = Case { link, name, ..usual.clone() };
+            let case = Case { link, name, ..usual() };
             assert!(is_glanced(&case), "{case:?}");
             for options in &options {
                 let case = Case { options: Some(options.clone()), ..case.clone() };
