@@ -2,9 +2,9 @@
 
 use crate::{
     print::{ask_and_print, time_of},
+    row::{Row, RowKind, push},
     table::{WIDTH, terminal_width},
     talk::Ringdnsd,
-    top::{Row, RowKind, push},
 };
 use clap::Args;
 use ringdns_api::{History, HistoryPoint};

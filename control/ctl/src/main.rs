@@ -21,6 +21,7 @@ mod print;
 mod profile;
 mod progress;
 mod report;
+mod row;
 #[cfg(test)]
 mod screens;
 mod table;

@@ -77,7 +77,7 @@ impl Summed {
     /// Writes the sums as a log with one interval.
     pub fn write(&self, mut out: impl Write) -> anyhow::Result<()> {
         let [from, to] = self.span.unwrap_or_default();
-        let mut log = LogWriter::begin(UNIX_EPOCH.checked_add(from).unwrap_or(UNIX_EPOCH));
+        let mut log = LogWriter::begin(from);
         log.add(&self.histograms, [Duration::ZERO, to.saturating_sub(from)], &mut out)
     }
 }
@@ -90,8 +90,9 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Begins a log whose times count from `start`.
-    pub fn begin(start: SystemTime) -> Self {
+    /// Begins a log whose times count from `start`, a Unix time.
+    pub fn begin(start: Duration) -> Self {
+        let start = UNIX_EPOCH.checked_add(start).unwrap_or(UNIX_EPOCH);
         LogWriter { start, serializer: V2DeflateSerializer::new(), has_head: false }
     }
 
@@ -161,7 +162,7 @@ pub mod tests {
     fn intervals_of_a_log_add_up_to_the_whole() {
         let whole =
             |values: std::ops::RangeInclusive<u64>| Summed::read(&log("hit", 0, values)).unwrap().histograms;
-        let (mut bytes, mut writer) = (Vec::new(), LogWriter::begin(UNIX_EPOCH + Duration::from_secs(90)));
+        let (mut bytes, mut writer) = (Vec::new(), LogWriter::begin(Duration::from_secs(90)));
         let (mut before, ten) = (Tagged::new(), Duration::from_secs(10));
         for nth in 1..=3 {
             let now = whole(1..=nth * 100);

@@ -11,11 +11,12 @@ use anyhow::{Context, bail};
 use clap::{Subcommand, ValueEnum};
 use logs::{LogWriter, Summed, since};
 use ringdns_common::{printable::Printable, units::TimeSpan};
+use ringdns_dataplane::clock::Clock;
 use std::{
     fs::{self, File},
     io::{self, LineWriter, Write},
     path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -199,7 +200,7 @@ async fn export(
     let mut ticks = interval(length);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
-    let (began, mut log) = (Instant::now(), LogWriter::begin(SystemTime::now()));
+    let (began, mut log) = (Instant::now(), LogWriter::begin(unix_now()));
     let mut before = Summed::read(&ringdnsd.get(path).await?)?.histograms;
     let mut from = Duration::ZERO;
     for _ in 0..count.unwrap_or(u32::MAX) {
@@ -210,4 +211,9 @@ async fn export(
         (before, from) = (now, to);
     }
     Ok(out.flush()?)
+}
+
+/// Returns the Unix time.
+fn unix_now() -> Duration {
+    Duration::from_millis(Clock::start().epoch_millis().max(0) as u64)
 }

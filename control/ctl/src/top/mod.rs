@@ -21,7 +21,6 @@ use ratatui::{Terminal, backend::Backend};
 use ringdns_api::{Ranking, RankingKind};
 use sample::{Sample, UNREADABLE};
 use screen::{Content, Screen};
-pub use screen::{Row, RowKind, push};
 use std::{
     convert::Infallible,
     io::{self, IsTerminal, Write},

@@ -3,9 +3,10 @@
 
 use super::{
     sample::Sample,
-    screen::{Content, Row, RowKind, push, table},
+    screen::Content,
     view::{TierView, TimesView, UpstreamView, View},
 };
+use crate::row::{Row, RowKind, push, table};
 use crate::{
     history,
     print::{millis, time_of},

@@ -1,6 +1,7 @@
 //! `ringctl top names`, `clients`, `zones` and `nxdomain`: the busiest of the last minutes.
 
-use super::screen::{Content, Row, RowKind, push, table};
+use super::screen::Content;
+use crate::row::{Row, RowKind, push, table};
 use crate::table::Table;
 use clap::ValueEnum;
 use crossterm::event::KeyCode;

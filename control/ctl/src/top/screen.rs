@@ -1,6 +1,9 @@
 //! Screen of `ringctl top`: rows that scroll, a line with keys, and help.
 
-use crate::table::{Table, wrapped};
+use crate::{
+    row::{Row, RowKind, push},
+    table::wrapped,
+};
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::{
     Frame,
@@ -10,27 +13,7 @@ use ratatui::{
     widgets::Paragraph,
 };
 use ringdns_common::printable::Printable;
-use std::iter;
 use tokio::time::Instant;
-
-/// Weight of a row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RowKind {
-    Plain,
-    Head,
-    Good,
-    Warning,
-    Bad,
-}
-
-/// Row of the screen.
-#[derive(Debug)]
-pub struct Row {
-    /// Weight.
-    pub kind: RowKind,
-    /// Text.
-    pub text: String,
-}
 
 /// Content of a screen.
 pub trait Content {
@@ -180,17 +163,4 @@ impl<C: Content> Screen<C> {
         let style = Style::new().add_modifier(modifier);
         if self.colour { style.fg(colour) } else { style }
     }
-}
-
-/// Appends a text in as many rows as it needs.
-pub fn push(rows: &mut Vec<Row>, kind: RowKind, text: &str, width: usize) {
-    rows.extend(wrapped(text, width).into_iter().map(|text| Row { kind, text }));
-}
-
-/// Appends a blank row and a table.
-pub fn table(rows: &mut Vec<Row>, table: Table, width: usize) {
-    let text = table.fit(width);
-    let kinds = iter::once(RowKind::Head).chain(iter::repeat(RowKind::Plain));
-    rows.push(Row { kind: RowKind::Plain, text: String::new() });
-    rows.extend(text.lines().zip(kinds).map(|(line, kind)| Row { kind, text: line.to_owned() }));
 }

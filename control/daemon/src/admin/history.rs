@@ -9,11 +9,7 @@ use ringdns_api::{History, HistoryPoint, Severity};
 use ringdns_dataplane::latency::{Latencies, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use utoipa::IntoParams;
 
@@ -126,7 +122,7 @@ impl Service {
         let problems = self.problems.of(self);
         let critical = problems.iter().filter(|problem| problem.severity == Severity::Critical).count();
         HistoryPoint {
-            at: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            at: (self.clock.epoch_millis() / 1000).max(0) as u64 + u64::from(self.clock.secs()),
             resident_bytes: resource_usage().map_or(0, |usage| usage.resident_bytes),
             problems: problems.len(),
             critical,
