@@ -123,7 +123,7 @@ impl Default for Misses {
 }
 
 impl Misses {
-    /// Sets the clock. Without one, nothing is remembered.
+    /// Sets the clock. Without one, neither answers that leave nor purges are remembered.
     pub fn set_clock(&self, clock: Clock) {
         // It is the same for all resolvers of a process.
         let _ = self.clock.set(clock);
