@@ -35,7 +35,7 @@ pub struct Refused {
 pub struct CallerView {
     /// User of the Unix socket, as `user:NAME` or `uid:NUMBER`, or the token, as `token:NAME`.
     pub who: String,
-    /// Role of it.
+    /// Role of the caller.
     pub role: Role,
 }
 

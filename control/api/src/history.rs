@@ -15,7 +15,7 @@ pub struct History {
 pub struct HistoryPoint {
     /// End of the minute, in Unix seconds.
     pub at: u64,
-    /// Seconds that it covers.
+    /// Seconds that the point covers.
     pub seconds: f64,
     /// Queries per second: packets to the workers, and queries over TCP.
     pub queries: f64,
@@ -42,10 +42,10 @@ pub struct HistoryPoint {
     pub miss_us: Option<[f64; 2]>,
     /// Packets per second that were dropped.
     pub drops: f64,
-    /// Resident memory in bytes at its end.
+    /// Resident memory in bytes at the end of the minute.
     pub resident_bytes: u64,
-    /// Problems at its end.
+    /// Number of problems at the end of the minute.
     pub problems: usize,
-    /// Number of them that are critical.
+    /// Number of critical problems at the end of the minute.
     pub critical: usize,
 }

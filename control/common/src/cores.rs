@@ -2,7 +2,10 @@
 
 use crate::cgroup::CgroupLimits;
 use core_affinity::CoreId;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::{
+    process::getpid,
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
+};
 
 /// Assignment of the cores that the process may run on: in a container fewer than the machine has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,11 +19,19 @@ pub struct CorePlan {
 }
 
 impl CorePlan {
-    /// Returns a plan for this process and `workers` workers; `None`: one worker per core, less one
-    /// for the control plane, and at least one. Cores that control groups allow no time for do not
-    /// count.
+    /// Returns a plan for the cores of this thread and `workers` workers; `None`: one worker per core,
+    /// less one for the control plane, and at least one. Cores that control groups allow no time for do
+    /// not count.
     pub fn new(workers: Option<usize>) -> Self {
         Self::over(core_affinity::get_core_ids().unwrap_or_default(), workers, CgroupLimits::read().cpus)
+    }
+
+    /// Returns a plan for the cores of the main thread, which no plan pins: a thread that is pinned sees
+    /// its own cores alone.
+    pub fn of_process(workers: Option<usize>) -> Self {
+        let set = sched_getaffinity(Some(getpid())).unwrap_or_else(|_| CpuSet::new());
+        let cores = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).map(|id| CoreId { id });
+        Self::over(cores.collect(), workers, CgroupLimits::read().cpus)
     }
 
     fn over(cores: Vec<CoreId>, workers: Option<usize>, cpus: Option<f64>) -> Self {
@@ -32,6 +43,11 @@ impl CorePlan {
     /// Returns the number of workers.
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Returns the number of cores that the process may keep busy all the time.
+    pub fn busy(&self) -> usize {
+        self.busy
     }
 
     /// Returns the core of worker number `worker`, if cores are known. The first core is assigned
@@ -118,6 +134,18 @@ mod tests {
         assert_eq!(plan(&[0, 1, 2, 3], None).workers(), 3);
         assert_eq!(plan(&[7], None).workers(), 1);
         assert_eq!((plan(&[], None).workers(), plan(&[], None).of_worker(0)), (1, vec![]));
+    }
+
+    #[test]
+    fn a_thread_that_is_pinned_knows_the_cores_of_the_process() {
+        let all = CorePlan::of_process(None);
+        let first = all.of_control()[0];
+        let pinned = std::thread::spawn(move || {
+            sit(&[first]);
+            CorePlan::of_process(None)
+        });
+        assert_eq!(pinned.join().unwrap(), all);
+        assert!((1..=all.cores.len()).contains(&all.busy()), "{all:?}");
     }
 
     #[test]

@@ -81,7 +81,8 @@ pub fn workers(config: &Config) -> usize {
     match (&server.interface, &server.queues) {
         (Some(_), Some(queues)) => queues.len(),
         (Some(interface), None) => Nic::look(interface).queues.unwrap_or(1) as usize,
-        (None, _) => CorePlan::new(server.workers).workers(),
+        // A reload asks on a thread that is pinned.
+        (None, _) => CorePlan::of_process(server.workers).workers(),
     }
 }
 

@@ -142,9 +142,11 @@ impl Facts {
         let exists = |interface: &&String| class(interface).exists();
         let read = if all { Nic::read } else { Nic::read_without_programs };
         let nic = wanted.interface.as_ref().filter(exists).map(|interface| read(interface));
-        let workers = CorePlan::new(None).workers() as u32;
+        // In ringdnsd, this thread is pinned to the cores without a worker.
+        let plan = CorePlan::of_process(None);
+        let (cores, workers) = (plan.busy(), plan.workers() as u32);
         let queues = nic.as_ref().map_or(workers, |nic| nic.queues().max(workers));
-        let plan = CorePlan::new(Some(queues as usize));
+        let plan = CorePlan::of_process(Some(queues as usize));
         let core = |worker| plan.of_worker(worker as usize).first().map(|core| core.id);
         let targets = wanted.upstreams.iter().flat_map(|upstream| &upstream.addresses);
         let daemon = if all { daemon() } else { own() };
@@ -154,7 +156,7 @@ impl Facts {
         Facts {
             host: Host::read(),
             has_vlan_devices: wanted.interface.as_deref().is_some_and(has_vlan_devices),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores,
             workers,
             worker_cores: (0..queues).map_while(core).collect(),
             jit: number(Path::new("/proc/sys/net/core/bpf_jit_enable")),

@@ -131,7 +131,8 @@ impl Default for LogGroups {
 }
 
 impl LogGroups {
-    fn of(&self, client: Ipv6Addr) -> Group {
+    /// Returns the group of a client.
+    pub fn of(&self, client: Ipv6Addr) -> Group {
         self.clients.of(client.to_canonical())
     }
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::busiest::MINUTES;
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::StatusCode,
 };
 use ringdns_api::{Ranking, RankingKind, Refused};
@@ -53,9 +53,11 @@ fn rows() -> usize {
 )]
 pub(super) async fn ranking(
     State(service): SharedService,
-    Path(kind): Path<String>,
+    kind: Result<Path<String>, PathRejection>,
     Parameters(query): Parameters<RankingQuery>,
 ) -> Result<Json<Ranking>, ApiError> {
+    // A path that is no UTF-8 would be refused in plain text.
+    let Path(kind) = kind.map_err(|rejection| ApiError::bad(rejection.body_text()))?;
     let kind = RankingKind::ALL.into_iter().find(|known| known.label() == kind).ok_or_else(|| {
         let reason = format!("there is no ranking of {kind:?}: use names, clients, zones or nxdomain");
         ApiError(StatusCode::NOT_FOUND, reason)

@@ -4,6 +4,7 @@ use super::{
     SharedService,
     caller::Caller,
     guard::{ApiError, Parameters, Turns},
+    listing::EntryState,
 };
 use axum::{Extension, Json, extract::State, http::StatusCode};
 use hickory_proto::serialize::binary::BinDecodable;
@@ -76,19 +77,13 @@ pub(super) async fn entry(
 pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs, has_records: bool) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
-    let (name, rcode) = (asked.name(), u16::from(answer.status.rcode()));
-    let state = match now {
-        now if now < answer.expires() => "fresh",
-        now if now < answer.dead() => "stale",
-        _ => "expired",
-    };
     EntryView {
-        name: names::display(name),
+        name: names::display(asked.name()),
         rtype: names::type_name(asked.qtype()),
         dnssec_ok: asked.dnssec_ok(),
         checking_disabled: asked.checking_disabled(),
-        rcode: names::rcode_name(rcode).map_or_else(|| format!("RCODE{rcode}"), str::to_owned),
-        state: state.to_owned(),
+        rcode: names::rcode_text(answer.status.rcode().into()),
+        state: EntryState::of(entry, now).label().to_owned(),
         age_secs: now.saturating_sub(answer.received),
         fresh_secs: answer.expires().saturating_sub(now),
         left_secs: answer.dead().saturating_sub(now),

@@ -1,4 +1,5 @@
-//! Findings on this host, as `ringctl doctor` has them: here without what a process in the sandbox cannot see.
+//! Findings on this host, as `ringctl doctor` has them: here without what a process in the sandbox cannot
+//! see.
 
 use super::{
     SharedService,

@@ -12,7 +12,7 @@ use axum::{
     response::Response,
 };
 use hyper::body::Bytes;
-use ringdns_api::Loaded;
+use ringdns_api::{Loaded, Refused};
 use ringdns_common::backroom::Backroom;
 use ringdns_resolver::snapshot::{self, Load, LoadOutcomes};
 use std::{future::poll_fn, io, pin::pin, sync::LazyLock, time::Duration};
@@ -55,6 +55,7 @@ pub(super) async fn dump(State(service): SharedService) -> Result<Response, ApiE
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "Progress, a line each", body = Loaded, content_type = "application/x-ndjson"),
+        (status = 408, description = "The rest of the dump does not arrive", body = Refused),
     ),
 )]
 pub(super) async fn load(State(service): SharedService, body: Body) -> Result<Response, ApiError> {

@@ -150,10 +150,7 @@ fn worker(worker: usize, answer: Option<Option<Inspected>>, now: Secs) -> Explai
         Some(Some(_)) => "stale",
     };
     let found = answer.flatten();
-    let rcode = |found: &Inspected| {
-        let rcode = u16::from(found.rcode);
-        names::rcode_name(rcode).map_or_else(|| format!("RCODE{rcode}"), str::to_owned)
-    };
+    let rcode = |found: &Inspected| names::rcode_text(found.rcode.into());
     ExplainedWorker {
         worker,
         state: state.to_owned(),

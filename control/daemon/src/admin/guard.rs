@@ -154,7 +154,7 @@ fn without_port(authority: &str) -> Option<&str> {
 /// Refuses a request that no client of the API sends. `hosts` are those of a TCP address.
 pub(super) fn check<B>(request: &Request<B>, hosts: &HostRule, peer: Peer) -> Result<(), ApiError> {
     let (headers, uri) = (request.headers(), request.uri());
-    // That of another method, or of a caller without the role, is not read.
+    // Where a load is expected, a body of another method, or of a caller without the role, is not read.
     if has_body(headers) && uri.path() != WITH_BODY {
         let reason = "no request of this API but a load has a body: give parameters in the query string";
         return Err(ApiError(StatusCode::PAYLOAD_TOO_LARGE, reason.into()));

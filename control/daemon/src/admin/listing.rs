@@ -38,11 +38,21 @@ pub(super) enum EntryState {
 }
 
 impl EntryState {
-    fn of(entry: &Entry, now: Secs) -> Self {
+    /// Returns the state of an entry at `now`.
+    pub(super) fn of(entry: &Entry, now: Secs) -> Self {
         match now {
             now if now < entry.answer.expires() => EntryState::Fresh,
             now if now < entry.answer.dead() => EntryState::Stale,
             _ => EntryState::Expired,
+        }
+    }
+
+    /// Returns the name in the API.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            EntryState::Fresh => "fresh",
+            EntryState::Stale => "stale",
+            EntryState::Expired => "expired",
         }
     }
 }

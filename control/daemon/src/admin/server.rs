@@ -53,7 +53,7 @@ const HEAD_TIME: Duration = Duration::from_secs(5);
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 /// Time for a profile, which may take 300 seconds, and names functions afterwards.
 const PROFILE_TIME: Duration = Duration::from_secs(360);
-/// Time for downloads of lists, which only the owner of the socket can ask for. Each may take
+/// Time for downloads of lists, which only callers of the role operate can ask for. Each may take
 /// half an hour (`lists.timeout`).
 const REFRESH_TIME: Duration = Duration::from_secs(3_600);
 /// Time for a list or a dump of the cache, or for a load.
@@ -246,8 +246,8 @@ impl Door {
 }
 
 /// Returns the time for a request from its headers until its answer is read. `None`: a tap or a capture,
-/// which lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it needs gets no more than a
-/// refusal. `profiles`: whether the caller may take profiles.
+/// which lasts as long as its client reads ([`stall`](super::stall)). A caller without the role that it
+/// needs gets no more than a refusal. `profiles`: whether the caller may take profiles.
 fn allowed(path: &str, role: Option<Role>, profiles: bool) -> Option<Duration> {
     match (path, role) {
         ("/v1/log/tap", Some(_)) | (capture::PATH, Some(Role::Operate)) => None,

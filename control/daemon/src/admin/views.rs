@@ -157,8 +157,8 @@ pub(super) struct TapQuery {
     filter: FilterQuery,
 }
 
-/// Streams rows of the query log, as far as they pass the filter. They reveal which client asks for what, so a role is
-/// needed.
+/// Streams rows of the query log, as far as they pass the filter. They reveal which client asks for what,
+/// so a role is needed.
 #[utoipa::path(
     get,
     path = "/v1/log/tap",

@@ -108,7 +108,7 @@ impl Busiest {
     fn note(&self, sighting: &Sighting) {
         let groups = self.groups.load();
         let client = Ipv6Addr::from(sighting.client);
-        let is_unlogged = groups.unlogged.has(groups.clients.of(client.to_canonical()));
+        let is_unlogged = groups.unlogged.has(groups.of(client));
         if is_unlogged || self.sieve.excludes(&sighting.client, sighting.question()) {
             return;
         }

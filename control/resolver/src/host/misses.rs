@@ -123,7 +123,7 @@ impl Default for Misses {
 }
 
 impl Misses {
-    /// Sets the clock. Without one, nothing is remembered.
+    /// Sets the clock. Without one, neither answers that leave nor purges are remembered.
     pub fn set_clock(&self, clock: Clock) {
         // It is the same for all resolvers of a process.
         let _ = self.clock.set(clock);
@@ -192,7 +192,9 @@ mod tests {
     use super::*;
     use ringdns_common::names;
     use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
-    use std::sync::atomic::AtomicU32;
+
+    /// Time of the test.
+    const NOW: Secs = 100;
 
     fn key(name: &str) -> Key {
         names::key(&names::name(name).unwrap(), 1, false, false).unwrap()
@@ -201,11 +203,9 @@ mod tests {
     /// Returns notes whose clock stands at `NOW`.
     fn misses() -> Misses {
         let misses = Misses::default();
-        misses.set_clock(Clock::simulated(|| u64::from(NOW.load(Relaxed)) * 1_000_000_000));
+        misses.set_clock(Clock::simulated(|| u64::from(NOW) * 1_000_000_000));
         misses
     }
-
-    static NOW: AtomicU32 = AtomicU32::new(100);
 
     #[test]
     fn the_cause_of_a_miss_is_that_for_which_the_answer_left_last() {

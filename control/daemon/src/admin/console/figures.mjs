@@ -36,7 +36,6 @@ export function totals(stats) {
   }
   return {
     worker: counters(stats, "total", WORKER),
-    hit: at(stats, "total/hit"),
     host: counters(stats, "host/counters", ["fresh", "stale"]),
     control: at(stats, "total/punt_answered") + at(stats, "listeners/answered"),
     refused: counters(stats, "total", REFUSED) + at(stats, "listeners/rejected"),

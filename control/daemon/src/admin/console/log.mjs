@@ -35,6 +35,8 @@ export class Log {
   #mayOperate = false;
   #isShown = false;
   #received = 0;
+  /** Number that tells the search whose rows are wanted from earlier ones. */
+  #nth = 0;
   #timer = null;
   #again = null;
   #since = 0;
@@ -75,6 +77,12 @@ export class Log {
   tell() {}
 
   forget() {
+    if (this.#isPaused) {
+      this.toggle();
+    }
+    // A search under way is of the caller who leaves.
+    this.#nth += 1;
+    setText(byId("log-state"), "");
     this.#rows = [];
     this.#elements = new WeakMap();
     for (const id of ["log-words", "log-outcome", "search-suffix", "search-client"]) {
@@ -86,6 +94,7 @@ export class Log {
   /** Pauses the log, or goes on with it. */
   toggle() {
     this.#isPaused = !this.#isPaused;
+    this.#nth += 1;
     const button = byId("log-pause");
     button.setAttribute("aria-pressed", String(this.#isPaused));
     setText(button, this.#isPaused ? "Go on" : "Pause");
@@ -110,10 +119,15 @@ export class Log {
     if (!this.#isPaused) {
       this.toggle();
     }
+    this.#nth += 1;
+    const mine = this.#nth;
     this.#say("Searching.");
     control.disabled = true;
     try {
       const found = await show("/v1/log/rows", { suffix, client, since, last: SHOWN });
+      if (mine !== this.#nth) {
+        return;
+      }
       this.#isSearch = true;
       this.#rows = found.rows.reverse();
       byId("log-words").value = "";
@@ -126,7 +140,9 @@ export class Log {
       if (!(error instanceof Refused)) {
         throw error;
       }
-      this.#say(error.message);
+      if (mine === this.#nth) {
+        this.#say(error.message);
+      }
     } finally {
       control.disabled = false;
     }
@@ -163,7 +179,7 @@ export class Log {
       const lines = new LineReader();
       for (;;) {
         const { done, value } = await reader.read();
-        if (done) {
+        if (done || this.#open !== open) {
           break;
         }
         const rows = lines.read(value);

@@ -82,7 +82,6 @@ async function enter() {
   }
   failures = 0;
   const mayOperate = caller.role === "operate";
-  document.body.classList.toggle("may-operate", mayOperate);
   for (const name of NAMES) {
     VIEWS[name].permit(mayOperate);
   }

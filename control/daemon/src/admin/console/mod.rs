@@ -23,7 +23,7 @@ use std::future::ready;
 const ENTRANCE: &str = "/";
 /// Content-Security-Policy of each file. No script can parse text into markup (`trusted-types`).
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 

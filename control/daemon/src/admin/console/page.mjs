@@ -71,7 +71,12 @@ export function keyed(parent, items, keyOf, build, update) {
       parent.insertBefore(child, next);
     }
   }
-  old.forEach((child) => child.remove());
+  // All that is behind is of no item, also where two had one key.
+  while (next) {
+    const gone = next;
+    next = next.nextElementSibling;
+    gone.remove();
+  }
 }
 
 /** Returns a builder of table rows, whose cells have classes and the column's name for narrow windows. */

@@ -37,7 +37,7 @@ async fn the_console_is_served_to_all_with_a_policy_that_binds_its_page() {
             "script-src 'self'",
             "style-src 'self'",
             "connect-src 'self'",
-            "img-src 'self' data:",
+            "img-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",

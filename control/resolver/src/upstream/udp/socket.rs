@@ -158,8 +158,8 @@ impl UpstreamSocket {
         Ok(sooner.then_some(due))
     }
 
-    /// Tells the reader of the upstream's messages of one. Without addresses, which every connected
-    /// socket has, it is not told.
+    /// Passes a message of a sampled exchange to the reader, with both addresses, which every connected
+    /// socket has.
     fn tell(&self, upstream: &Upstream, asked: Nanos, is_response: bool, wire: &[u8]) {
         if let Some(ends) = self.ends() {
             let transport = ExchangeTransport::Udp;
