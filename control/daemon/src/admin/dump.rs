@@ -28,8 +28,10 @@ const PIECE_TIME: Duration = Duration::from_secs(15);
 /// Time between two lines about the progress of a load.
 const PROGRESS: Duration = Duration::from_millis(250);
 
-/// Dumps and loads, one at a time.
-static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
+/// Dumps, one at a time. A slow reader holds up other readers, but no load.
+static DUMPS: LazyLock<Turns> = LazyLock::new(Turns::default);
+/// Loads, one at a time.
+static LOADS: LazyLock<Turns> = LazyLock::new(Turns::default);
 
 /// Dumps the entries of the host tier that may outlive this process, those in most demand first if
 /// there is no room for all, in the format of the snapshot.
@@ -42,7 +44,7 @@ static TURNS: LazyLock<Turns> = LazyLock::new(Turns::default);
 pub(super) async fn dump(State(service): SharedService) -> Result<Response, ApiError> {
     let resolver = service.resolver.clone();
     let write = move |out: &mut _| snapshot::write(&resolver, DUMP_BYTES_MAX, out).map(drop);
-    stream(&TURNS, "application/octet-stream", write).await
+    stream(&DUMPS, "application/octet-stream", write).await
 }
 
 /// Loads a dump into the host tier. Each entry is judged like an answer of an upstream, and is as old
@@ -59,7 +61,7 @@ pub(super) async fn dump(State(service): SharedService) -> Result<Response, ApiE
     ),
 )]
 pub(super) async fn load(State(service): SharedService, body: Body) -> Result<Response, ApiError> {
-    let turn = TURNS.take().await?;
+    let turn = LOADS.take().await?;
     let bytes = whole(body, most(&service)).await?;
     let (backroom, resolver) = (background()?, service.resolver.clone());
     let begun = backroom.have(move || Load::begin(resolver, bytes)).await;

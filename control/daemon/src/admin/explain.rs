@@ -3,12 +3,13 @@
 
 use super::{
     Service, SharedService, cache,
+    caller::Caller,
     guard::{ApiError, Parameters, Turns},
     misses, policy,
 };
 use crate::verdict::TestedQuestion;
-use axum::{Json, extract::State};
-use ringdns_api::{EntryView, Explained, ExplainedUpstream, ExplainedWorker, PolicyTest};
+use axum::{Extension, Json, extract::State};
+use ringdns_api::{EntryView, Explained, ExplainedUpstream, ExplainedWorker, PolicyTest, Role};
 use ringdns_common::names;
 use ringdns_dataplane::{
     clock::Secs,
@@ -66,8 +67,10 @@ pub(super) struct ExplainQuery {
 )]
 pub(super) async fn explain(
     State(service): SharedService,
+    Extension(caller): Extension<Caller>,
     Parameters(query): Parameters<ExplainQuery>,
 ) -> Result<Json<Explained>, ApiError> {
+    let shows_names = caller.require(Role::Operate).is_ok();
     let question = TestedQuestion::parse(&query.name, query.rtype.as_deref()).map_err(ApiError::bad)?;
     let ExplainQuery { dnssec_ok, checking_disabled, client, .. } = query;
     let key = names::key(&question.name, question.qtype, dnssec_ok, checking_disabled);
@@ -88,7 +91,7 @@ pub(super) async fn explain(
         policy: verdict,
         workers,
         host: known.entries.iter().map(|(key, entry)| cache::view(key, entry, now, true)).collect(),
-        misses: known.misses.iter().map(|miss| misses::view(miss, service.clock)).collect(),
+        misses: known.misses.iter().map(|miss| misses::view(miss, service.clock, shows_names)).collect(),
         special: known.is_special,
         zone: known.zone.clone(),
         upstreams: upstreams(&service, &known),

@@ -13,8 +13,9 @@ use ringdns_resolver::{
     host::{MissCause, PurgeNote},
 };
 
-/// Returns a miss as the API shows it.
-pub(super) fn view(miss: &explain::ExplainedMiss, clock: Clock) -> ExplainedMiss {
+/// Returns a miss as the API shows it. Who purged is told to those only who may read the audit log
+/// (`shows_names`).
+pub(super) fn view(miss: &explain::ExplainedMiss, clock: Clock, shows_names: bool) -> ExplainedMiss {
     let (unix, now) = (clock.unix(), clock.secs());
     let time = |at: Secs| (unix + u64::from(at)).saturating_sub(u64::from(now));
     let explain::ExplainedMiss { flags, miss, purge, other, other_group } = miss;
@@ -34,21 +35,27 @@ pub(super) fn view(miss: &explain::ExplainedMiss, clock: Clock) -> ExplainedMiss
         at: time(miss.at),
         cause: cause.to_owned(),
         since,
-        by: purge.as_ref().map(|purge| purge.by.to_string()),
-        text: text(cause, since, purge.as_ref(), *other),
+        by: purge.as_ref().filter(|_| shows_names).map(|purge| purge.by.to_string()),
+        text: text(cause, since, (purge.as_ref(), shows_names), *other),
     }
 }
 
 /// Returns the cause in words.
-fn text(cause: &str, since: Option<u64>, purge: Option<&PurgeNote>, other: Option<Flags>) -> String {
+fn text(
+    cause: &str,
+    since: Option<u64>,
+    (purge, shows_names): (Option<&PurgeNote>, bool),
+    other: Option<Flags>,
+) -> String {
     let since = since.and_then(|since| Timestamp::from_second(i64::try_from(since).ok()?).ok());
     let since = since.map(|since| format!(" at {since}")).unwrap_or_default();
     match cause {
         "expired" => format!("the answer had expired{since} and was not renewed"),
         "evicted" => format!("the answer was evicted{since}: cache.host_bytes was in use"),
         "purged" => {
-            let by = purge.map(|note| format!(" by {} ({})", note.by, scope(&note.purge)));
-            format!("the answer was purged{since}{}", by.unwrap_or_default())
+            let by = purge.filter(|_| shows_names).map(|note| format!(" by {}", note.by));
+            let what = purge.map(|note| format!(" ({})", scope(&note.purge)));
+            format!("the answer was purged{since}{}{}", by.unwrap_or_default(), what.unwrap_or_default())
         }
         "not_kept" => format!("the answer{since} was not to be kept: its TTL was 0"),
         "variant" => {
