@@ -244,7 +244,7 @@ fn facts_of(process: &procfs::process::Process) -> Option<Process> {
 }
 
 /// Returns the ringdnsd of this network namespace.
-fn daemon() -> Option<Process> {
+pub fn daemon() -> Option<Process> {
     let own = fs::read_link("/proc/self/ns/net").ok()?;
     let is_ours = |process: &procfs::process::Process| {
         let is_it = process.stat().is_ok_and(|stat| stat.comm == DAEMON && stat.state != 'Z');
