@@ -185,6 +185,10 @@ fn queues_that_the_configuration_names_decide() {
     assert_eq!(told(&of(&i40e, &[0, 5]), "queues"), (Verdict::Fault, "ethtool -L eth1 combined 6"));
     assert_eq!(told(&of(&i40e, &[0, 3]), "queues").0, Verdict::Ok);
     assert_eq!(told(&of(&i40e, &[0, 1]), "queues"), (Verdict::Advice, "ethtool -L eth1 combined 2"));
+    let mut steered = Nic { udp4_hash: Some("sdfn".into()), ..i40e.clone() };
+    steered.rss.entries_by_queue.remove(&3);
+    assert_eq!(told(&of(&steered, &[0, 1, 2]), "rss").0, Verdict::Ok);
+    assert_eq!(told(&of(&steered, &[0, 3]), "rss").0, Verdict::Warning);
     let fixed = Nic { channels: Channels::default(), kernel_queues: Some(1), ..i40e };
     let found = of(&fixed, &[0, 1]);
     assert_eq!(told(&found, "queues").0, Verdict::Fault);
