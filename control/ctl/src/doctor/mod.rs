@@ -5,7 +5,7 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use crate::{offline, talk::Ringdnsd};
+use crate::{offline, table::table_width, talk::Ringdnsd};
 use anyhow::Context;
 use clap::Args;
 use ringdns_api::{DaemonStatus, Finding, Verdict};
@@ -139,7 +139,7 @@ impl Doctor {
         match json {
             true => writeln!(out, "{}", json!({ "undone": deeds }))?,
             false if deeds.is_empty() => writeln!(out, "nothing to undo: {}", self.undo_file.display())?,
-            false => screen::deeds("undone", &deeds, &mut out)?,
+            false => screen::deeds("undone", &deeds, table_width(), &mut out)?,
         }
         Ok(if deeds.iter().all(|deed| deed.error.is_none()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -151,8 +151,8 @@ fn print(findings: &[Finding], deeds: &[Deed], json: bool) -> anyhow::Result<Exi
     if json {
         writeln!(out, "{}", json!({ "findings": findings, "changes": deeds }))?;
     } else {
-        screen::deeds("changed", deeds, &mut out)?;
-        screen::findings(findings, &mut out)?;
+        screen::deeds("changed", deeds, table_width(), &mut out)?;
+        screen::findings(findings, table_width(), &mut out)?;
     }
     Ok(code(findings))
 }
