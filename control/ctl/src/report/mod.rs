@@ -186,6 +186,7 @@ impl SupportReport {
         command.args([
             "--unit=ringdnsd",
             "--no-pager",
+            "--no-hostname",
             "--quiet",
             "--output=short-iso",
             "--lines",
