@@ -45,7 +45,7 @@ impl Secrets {
                         Value::String(path) if SECRET_FILES.contains(&key.as_str()) => {
                             self.add_words(&fs::read_to_string(path).unwrap_or_default());
                         }
-                        Value::String(secret) if SECRET_KEYS.contains(&key.as_str()) => self.add_words(secret),
+                        Value::String(text) if SECRET_KEYS.contains(&key.as_str()) => self.add_words(text),
                         value => self.add_files(value),
                     }
                 }
