@@ -319,7 +319,14 @@ fn interrupts(nic: &Nic, target: &Target<'_>) -> Finding {
     if nic.interrupts.is_empty() {
         return fine("interrupts", "the interface has none of its own");
     }
-    let core = |queue: u32| target.worker_cores.get(queue as usize).copied();
+    // Workers serve the queues in the order of server.queues.
+    let core = |queue: u32| {
+        let worker = match target.queues {
+            Some(served) => served.iter().position(|one| *one == queue)?,
+            None => queue as usize,
+        };
+        target.worker_cores.get(worker).copied()
+    };
     let changes = changes::interrupts(nic, core);
     if changes.is_empty() {
         return fine("interrupts", "the interrupt of each queue goes to the core of its worker");

@@ -116,6 +116,19 @@ fn a_tuned_ice_is_well() {
 }
 
 #[test]
+fn interrupts_go_to_the_workers_of_the_queues_that_are_served() {
+    let mut i40e = nic("i40e", 4, 64);
+    let interrupt = |queue: u32| Interrupt {
+        number: 100 + queue,
+        name: format!("i40e-eth1-TxRx-{queue}"),
+        cores: "0-7".into(),
+    };
+    i40e.interrupts = (0..4).map(interrupt).collect();
+    let found = nic_findings(&i40e, &Target { queues: Some(&[3]), ..target() });
+    assert_eq!(told(&found, "interrupts"), (Verdict::Advice, "echo 7 > /proc/irq/103/smp_affinity_list"));
+}
+
+#[test]
 fn interrupts_of_drivers_name_their_queues() {
     let queue =
         |name: &str| crate::changes::queue_of(&Interrupt { number: 1, name: name.into(), cores: "0".into() });
