@@ -52,7 +52,10 @@ fn capabilities(facts: &Facts) -> Finding {
         return fine("capabilities", format!("{whose} has {}", names.join(", ")));
     }
     let evidence = format!("{whose} lacks {}", lacking.join(", "));
-    new("capabilities", Verdict::Fault, evidence).remedy(grant(&lacking))
+    // Without those of AF_XDP, kernel sockets serve, which is slower.
+    let is_served = facts.wanted.falls_back && !lacking.contains(&"CAP_NET_BIND_SERVICE");
+    let verdict = if is_served { Verdict::Warning } else { Verdict::Fault };
+    new("capabilities", verdict, evidence).remedy(grant(&lacking))
 }
 
 fn memlock(facts: &Facts) -> Finding {

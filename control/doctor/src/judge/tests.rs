@@ -327,6 +327,12 @@ fn missing_capabilities_are_named_together() {
             "{remedy}"
         );
     }
+    let (verdict, _) = changed("capabilities", |facts| {
+        facts.wanted.interface = Some("eth1".into());
+        facts.wanted.falls_back = true;
+        facts.bounding = Some(1 << 10);
+    });
+    assert_eq!(verdict, Verdict::Warning, "kernel sockets serve");
     let locks = |permitted: u64, memlock| {
         changed("memlock", |facts| {
             facts.wanted.interface = Some("eth1".into());
