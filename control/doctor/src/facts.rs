@@ -59,6 +59,8 @@ pub struct Facts {
     pub irqbalance: Option<bool>,
     /// Capabilities that no process of this host can exceed.
     pub bounding: Option<u64>,
+    /// First port that needs no capability.
+    pub unprivileged_port: Option<u16>,
     /// ringdnsd that runs.
     pub daemon: Option<Process>,
     /// Bytes of memory that a process may lock, as this process may; `u64::MAX`: without limit.
@@ -161,6 +163,7 @@ impl Facts {
             merged_pages: text(Path::new(MERGED_PAGES)).and_then(|text| chosen(&text)),
             irqbalance: all.then(|| is_running("irqbalance")),
             bounding: bounding(),
+            unprivileged_port: number(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")),
             daemon,
             memlock: own().map(|process| process.memlock),
             neighbours: neighbours().ok(),

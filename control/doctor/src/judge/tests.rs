@@ -333,6 +333,10 @@ fn missing_capabilities_are_named_together() {
         facts.bounding = Some(1 << 10);
     });
     assert_eq!(verdict, Verdict::Warning, "kernel sockets serve");
+    let bound_from = |first| {
+        changed("capabilities", |facts| (facts.bounding, facts.unprivileged_port) = (Some(0), first)).0
+    };
+    assert_eq!([bound_from(None), bound_from(Some(0))], [Verdict::Fault, Verdict::Ok]);
     let locks = |permitted: u64, memlock| {
         changed("memlock", |facts| {
             facts.wanted.interface = Some("eth1".into());
