@@ -18,6 +18,15 @@ pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }
 
+/// Fails if there is something other than a file under a name whose file is to be replaced: a device or a
+/// link would be lost.
+pub fn check_replaceable(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => Err(io::Error::other("it exists, and is no file: give another path")),
+        _ => Ok(()),
+    }
+}
+
 /// Creates a folder and those above it that are missing, with access for their owner alone. A
 /// folder that exists stays as it is.
 pub fn create_private_folder(path: &Path) -> io::Result<()> {
@@ -49,6 +58,19 @@ mod tests {
         fs::write(&path, "left over").unwrap();
         create_anew(&path, 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn devices_and_links_are_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link] = ["file", "link"].map(|name| folder.path().join(name));
+        assert!(check_replaceable(&path).is_ok());
+        fs::write(&path, "").unwrap();
+        assert!(check_replaceable(&path).is_ok());
+        symlink(&path, &link).unwrap();
+        for other in [link, folder.path().to_owned(), "/dev/null".into()] {
+            assert!(check_replaceable(&other).is_err(), "{}", other.display());
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub enum ConfigCommand {
     Import {
         /// File of the other server.
         file: PathBuf,
-        /// Its format. Absent: detected by the name of the file and by its text.
+        /// Format of the file. Absent: detected by the name of the file and by its text.
         #[arg(long, value_enum)]
         from: Option<ImportFormat>,
         /// Write the result to this file, which must not exist. Absent: standard output.

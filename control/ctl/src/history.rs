@@ -3,7 +3,7 @@
 use crate::{
     print::{ask_and_print, time_of},
     row::{Row, RowKind, push},
-    table::{WIDTH, terminal_width},
+    table::table_width,
     talk::Ringdnsd,
 };
 use clap::Args;
@@ -30,7 +30,7 @@ impl HistoryCommand {
     pub async fn print(&self, ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
         let minutes = self.last.0.as_secs().div_ceil(60).clamp(1, DAY);
         let show = |history: History, out: &mut dyn Write| {
-            let rows = rows(&history, terminal_width().unwrap_or(WIDTH));
+            let rows = rows(&history, table_width());
             rows.iter().try_for_each(|row| writeln!(out, "{}", row.text))
         };
         ask_and_print(ringdnsd, json, &format!("/v1/history?minutes={minutes}"), show).await

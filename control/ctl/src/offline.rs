@@ -40,8 +40,12 @@ impl OfflineTest<'_> {
     }
 }
 
-/// Returns the ringdnsd beside this program, or the one in the search path.
+/// Returns the ringdnsd beside this program or in the package's folder, or the one in the search path.
 pub(super) fn program() -> PathBuf {
-    let beside = env::current_exe().ok().map(|path| path.with_file_name(RINGDNSD));
-    beside.filter(|path| path.is_file()).unwrap_or_else(|| RINGDNSD.into())
+    // The package has ringctl in /usr/bin, and ringdnsd in /usr/sbin, which is in few users' search paths.
+    let places = [RINGDNSD, "../sbin/ringdnsd"];
+    let beside = |own: PathBuf| {
+        places.map(|place| own.with_file_name(place)).into_iter().find(|path| path.is_file())
+    };
+    env::current_exe().ok().and_then(beside).unwrap_or_else(|| RINGDNSD.into())
 }

@@ -26,7 +26,7 @@ pub struct Extent {
 /// Clients of an override.
 #[derive(clap::Args)]
 pub struct GroupChoice {
-    /// That for clients of this group.
+    /// Only for clients of this group.
     #[arg(long)]
     group: Option<String>,
 }
@@ -46,7 +46,7 @@ pub struct Pausing {
 pub struct PauseChoice {
     #[command(flatten)]
     group: GroupChoice,
-    /// That for the client with this address.
+    /// Only for the client with this address.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "group")]
     client: Option<IpAddr>,
 }

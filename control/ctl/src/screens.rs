@@ -13,21 +13,16 @@ use crate::{
         screen, show_bans, show_counters, show_entry, show_floods, show_lists, show_names, show_policy_test,
         show_status, show_sweeps, show_upstreams,
     },
-    table::folded,
+    table::{WIDTH, folded},
+    testing,
     tokens::show_audit,
     upkeep::show_purged,
 };
 use ringdns_api::{DaemonStatus, EntryView};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::{
-    fs,
-    io::{self, Write},
-    path::Path,
-};
+use std::io::{self, Write};
 
-/// Columns of a screen.
-const WIDTH: usize = 80;
 const STATUS: &str = include_str!("top/testdata/status2.json");
 const STATS: &str = include_str!("top/testdata/stats2.json");
 
@@ -36,7 +31,8 @@ fn long(last: &str) -> String {
     format!("{}.{last}", ["abcdefghij".repeat(6), "0123456789".repeat(6), "klmnopqrst".repeat(6)].join("."))
 }
 
-/// Compares a screen with a recorded one. RINGDNS_RECORD_SCREENS=1 records it anew: look at it.
+/// Compares the screen of an answer with a recorded one.
+#[track_caller]
 fn assert_screen<T: DeserializeOwned>(
     name: &str,
     body: &Value,
@@ -45,18 +41,11 @@ fn assert_screen<T: DeserializeOwned>(
     assert_text(name, &folded(&screen(body.to_string().as_bytes(), show).unwrap(), WIDTH));
 }
 
+#[track_caller]
 fn assert_text(name: &str, shown: &str) {
     let wide: Vec<_> = shown.lines().filter(|line| line.chars().count() > WIDTH).collect();
     assert!(wide.is_empty(), "{name}: {wide:#?}");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/testdata").join(name);
-    if std::env::var_os("RINGDNS_RECORD_SCREENS").is_some() {
-        fs::write(&path, shown).unwrap();
-    }
-    assert!(
-        shown == fs::read_to_string(&path).unwrap(),
-        "{name} differs:
-{shown}"
-    );
+    testing::assert_screen(shown, &format!("src/testdata/{name}"));
 }
 
 /// Returns a status with a problem, a long address and managed trust anchors.

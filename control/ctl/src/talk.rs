@@ -25,9 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A running ringdnsd, and the way to it.
 pub(super) enum Ringdnsd {
-    /// Its control socket.
+    /// Control socket.
     Socket(PathBuf),
-    /// Its HTTP address.
+    /// HTTP address.
     Http {
         /// Host and port.
         authority: String,

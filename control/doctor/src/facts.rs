@@ -59,6 +59,8 @@ pub struct Facts {
     pub irqbalance: Option<bool>,
     /// Capabilities that no process of this host can exceed.
     pub bounding: Option<u64>,
+    /// First port that needs no capability.
+    pub unprivileged_port: Option<u16>,
     /// ringdnsd that runs.
     pub daemon: Option<Process>,
     /// Bytes of memory that a process may lock, as this process may; `u64::MAX`: without limit.
@@ -163,6 +165,7 @@ impl Facts {
             merged_pages: text(Path::new(MERGED_PAGES)).and_then(|text| chosen(&text)),
             irqbalance: all.then(|| is_running("irqbalance")),
             bounding: bounding(),
+            unprivileged_port: number(Path::new("/proc/sys/net/ipv4/ip_unprivileged_port_start")),
             daemon,
             memlock: own().map(|process| process.memlock),
             neighbours: neighbours().ok(),
@@ -246,7 +249,7 @@ fn facts_of(process: &procfs::process::Process) -> Option<Process> {
 }
 
 /// Returns the ringdnsd of this network namespace.
-fn daemon() -> Option<Process> {
+pub fn daemon() -> Option<Process> {
     let own = fs::read_link("/proc/self/ns/net").ok()?;
     let is_ours = |process: &procfs::process::Process| {
         let is_it = process.stat().is_ok_and(|stat| stat.comm == DAEMON && stat.state != 'Z');

@@ -20,7 +20,7 @@ mod upstreams;
 mod wanted;
 
 pub use certificate::Certificate;
-pub use facts::{Checked, CheckedSeverity, Facts, Process, Reach, Route};
+pub use facts::{Checked, CheckedSeverity, Facts, Process, Reach, Route, daemon};
 pub use judge::{PACKET_MEMORY, Target, judge, nic_findings, of_problem};
 pub use neighbours::Neighbour;
 pub use undo::{Applied, UndoError, UndoFile};

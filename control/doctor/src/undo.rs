@@ -1,12 +1,17 @@
 //! Record of changes, from which they are undone.
 
-use crate::steps::{self, StepError};
+use crate::{
+    nic,
+    steps::{self, StepError},
+};
 use ringdns_api::{Change, Finding};
 use ringdns_common::files;
+use rustix::{fs::OFlags, process::geteuid};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
-    io::{self, Write},
+    fs::{self, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -20,6 +25,14 @@ pub enum UndoError {
         path: PathBuf,
         /// Error of the kernel.
         source: io::Error,
+    },
+    /// The file belongs to another user.
+    #[error(
+        "{path} belongs to another user, whose commands would be run as this one. Move it away, or give another with --undo-file"
+    )]
+    Foreign {
+        /// Path.
+        path: PathBuf,
     },
     /// The file is no record.
     #[error("{path} is no record of changes: {source}. Move it away, or give another with --undo-file")]
@@ -37,6 +50,9 @@ pub enum UndoError {
         /// Error of the kernel.
         source: io::Error,
     },
+    /// A change resets the NIC, which ringdnsd uses.
+    #[error("it resets the NIC: stop ringdnsd first")]
+    Running,
     /// A change was not made, or was not undone.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -49,6 +65,15 @@ pub struct Applied {
     pub check: String,
     /// Change.
     pub change: Change,
+    /// Whether the change resets the NIC.
+    pub resets_link: bool,
+    /// ID of the boot of this host in which the change was made.
+    pub boot: String,
+}
+
+/// Returns the ID of this boot of the host.
+fn boot() -> String {
+    nic::text(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default()
 }
 
 /// File with the changes in force, in the order in which they were made.
@@ -59,14 +84,28 @@ pub struct UndoFile {
 }
 
 impl UndoFile {
-    /// Reads the file. None is none in force.
+    /// Reads the file. No file: no change is in force. A restart of the host undoes all changes; a number of an
+    /// interrupt, for example, may be that of another device then.
     pub fn open(path: &Path) -> Result<Self, UndoError> {
-        let applied = match fs::read(path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map_err(|source| UndoError::Broken { path: path.to_owned(), source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(UndoError::Read { path: path.to_owned(), source }),
-        };
+        let failed = |source| UndoError::Read { path: path.to_owned(), source };
+        // Commands are read from it, so neither a link nor a file of another user will do.
+        let flags = OFlags::NOFOLLOW.bits().cast_signed();
+        let mut applied: Vec<Applied> = Vec::new();
+        match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(mut file) => {
+                if file.metadata().map_err(failed)?.uid() != geteuid().as_raw() {
+                    return Err(UndoError::Foreign { path: path.to_owned() });
+                }
+                let mut text = Vec::new();
+                file.read_to_end(&mut text).map_err(failed)?;
+                applied = serde_json::from_slice(&text)
+                    .map_err(|source| UndoError::Broken { path: path.to_owned(), source })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(failed(source)),
+        }
+        let boot = boot();
+        applied.retain(|change| change.boot == boot);
         Ok(UndoFile { path: path.to_owned(), applied })
     }
 
@@ -74,9 +113,15 @@ impl UndoFile {
     /// the rest is left when one fails.
     pub fn apply(&mut self, finding: &Finding) -> (Vec<Change>, Result<(), UndoError>) {
         let mut made = Vec::new();
-        for change in finding.fix.iter().flat_map(|fix| &fix.changes) {
-            let applied = Applied { check: finding.check.clone(), change: change.clone() };
-            // A restart of the host has undone it.
+        let Some(fix) = &finding.fix else { return (made, Ok(())) };
+        for change in &fix.changes {
+            let applied = Applied {
+                check: finding.check.clone(),
+                change: change.clone(),
+                resets_link: fix.resets_link,
+                boot: boot(),
+            };
+            // Something else has undone it, such as a driver that was loaded again.
             self.applied.retain(|before| *before != applied);
             self.applied.push(applied);
             let result = self.store().and_then(|()| Ok(steps::perform(&change.make)?));
@@ -89,13 +134,16 @@ impl UndoFile {
         (made, Ok(()))
     }
 
-    /// Undoes all changes, the last one first. Goes on after a failure; those that were not undone stay in
-    /// the file.
-    pub fn undo(&mut self) -> Vec<(Applied, Result<(), UndoError>)> {
+    /// Undoes all changes, the last one first, but for those that reset the NIC if ringdnsd runs. Goes on after
+    /// a failure; those that were not undone stay in the file.
+    pub fn undo(&mut self, is_running: bool) -> Vec<(Applied, Result<(), UndoError>)> {
         let mut results = Vec::new();
         let mut left = Vec::new();
         while let Some(applied) = self.applied.pop() {
-            let result = steps::perform(&applied.change.undo).map_err(UndoError::from);
+            let result = match is_running && applied.resets_link {
+                true => Err(UndoError::Running),
+                false => steps::perform(&applied.change.undo).map_err(UndoError::from),
+            };
             if result.is_err() {
                 left.insert(0, applied.clone());
             }
@@ -160,14 +208,14 @@ mod tests {
         assert!(result.is_ok() && made.len() == 2, "{result:?}");
         assert_eq!(fs::read_to_string(&value).unwrap(), "3");
         let mut file = UndoFile::open(&record).unwrap();
-        assert!(file.undo().iter().all(|(_, result)| result.is_ok()));
+        assert!(file.undo(false).iter().all(|(_, result)| result.is_ok()));
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
         assert!(!record.exists(), "nothing is in force");
-        assert!(file.undo().is_empty());
+        assert!(file.undo(false).is_empty());
     }
 
     #[test]
-    fn a_change_that_a_restart_has_undone_is_recorded_once() {
+    fn a_change_that_something_else_has_undone_is_recorded_once() {
         let folder = tempfile::tempdir().unwrap();
         let [value, record] = ["value", "undo.json"].map(|name| folder.path().join(name));
         let mut file = UndoFile::open(&record).unwrap();
@@ -175,8 +223,46 @@ mod tests {
             fs::write(&value, "1").unwrap();
             assert!(file.apply(&finding(vec![changes::value(&value, "1", "2")])).1.is_ok());
         }
-        assert_eq!(file.undo().len(), 1);
+        assert_eq!(file.undo(false).len(), 1);
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_restart_of_the_host_undoes_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let [value, record] = ["value", "undo.json"].map(|name| folder.path().join(name));
+        fs::write(&value, "1").unwrap();
+        let mut file = UndoFile::open(&record).unwrap();
+        assert!(file.apply(&finding(vec![changes::value(&value, "1", "2")])).1.is_ok());
+        let text = fs::read_to_string(&record).unwrap();
+        fs::write(&record, text.replace(&boot(), "another")).unwrap();
+        let mut file = UndoFile::open(&record).unwrap();
+        assert!(file.undo(false).is_empty() && !record.exists());
+        assert_eq!(fs::read_to_string(&value).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_reset_of_the_nic_waits_for_the_end_of_ringdnsd() {
+        let folder = tempfile::tempdir().unwrap();
+        let [value, record] = ["value", "undo.json"].map(|name| folder.path().join(name));
+        fs::write(&value, "1").unwrap();
+        let mut file = UndoFile::open(&record).unwrap();
+        let fix = Some(Fix { changes: vec![changes::value(&value, "1", "2")], resets_link: true });
+        assert!(file.apply(&Finding { fix, ..finding(Vec::new()) }).1.is_ok());
+        assert!(matches!(file.undo(true)[0].1, Err(UndoError::Running)));
+        assert_eq!(fs::read_to_string(&value).unwrap(), "2");
+        assert!(UndoFile::open(&record).unwrap().undo(false)[0].1.is_ok());
+        assert_eq!(fs::read_to_string(&value).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_link_is_no_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link] = ["file", "undo.json"].map(|name| folder.path().join(name));
+        fs::write(&file, "[]").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(UndoFile::open(&file).is_ok());
+        assert!(matches!(UndoFile::open(&link), Err(UndoError::Read { .. })));
     }
 
     #[test]
@@ -210,7 +296,7 @@ mod tests {
         let mut file = UndoFile::open(&record).unwrap();
         let changes = vec![changes::command("true", "false"), changes::command("true", "true")];
         assert!(file.apply(&finding(changes)).1.is_ok());
-        let undone = file.undo();
+        let undone = file.undo(false);
         assert_eq!(undone.iter().map(|(_, result)| result.is_ok()).collect::<Vec<_>>(), [true, false]);
         assert_eq!(UndoFile::open(&record).unwrap().applied.len(), 1);
         fs::write(&record, "{").unwrap();

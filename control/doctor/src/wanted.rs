@@ -12,6 +12,8 @@ pub struct Wanted {
     pub interface: Option<String>,
     /// Receive queues to serve; `None`: all.
     pub queues: Option<Vec<u32>>,
+    /// Whether kernel sockets may replace AF_XDP.
+    pub falls_back: bool,
     /// Whether only zero-copy will do.
     pub zero_copy: bool,
     /// Whether VLANs are named whose frames are to be received.
@@ -59,6 +61,7 @@ impl Wanted {
             accepted: true,
             interface: server.interface.clone(),
             queues: server.queues.clone(),
+            falls_back: server.fallback,
             zero_copy: server.mode == XdpMode::ZeroCopy,
             vlans: !server.vlans.is_empty(),
             busy_poll: server.busy_poll,

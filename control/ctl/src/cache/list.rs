@@ -2,7 +2,7 @@
 
 use crate::{
     print::printable,
-    table::{folded, shortened, terminal_width},
+    table::{WIDTH, folded, shortened, terminal_width},
     talk::{Lines, Ringdnsd, escape},
 };
 use anyhow::Context;
@@ -11,9 +11,6 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Method, body::Bytes};
 use ringdns_api::EntryView;
 use std::io::{self, BufWriter, Write};
-
-/// Width of a list that is not printed on a terminal, if no name is longer.
-const WIDTH: usize = 80;
 
 /// Options of `ringctl cache list`.
 #[derive(Args)]

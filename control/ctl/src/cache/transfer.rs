@@ -35,6 +35,9 @@ pub async fn dump(ringdnsd: &Ringdnsd, json: bool, path: &Path) -> anyhow::Resul
     if to_stdout && io::stdout().is_terminal() {
         bail!("a dump is no text: give a file, or send standard output to one");
     }
+    if !to_stdout {
+        files::check_replaceable(path).with_context(|| path.display().to_string())?;
+    }
     let body = ringdnsd.open(Method::GET, "/v1/cache/dump", body).await?;
     if to_stdout {
         let mut out = io::stdout().lock();

@@ -5,13 +5,15 @@ mod screen;
 #[cfg(test)]
 mod tests;
 
-use crate::{offline, talk::Ringdnsd};
+use crate::{offline, table::table_width, talk::Ringdnsd};
 use anyhow::Context;
 use clap::Args;
 use ringdns_api::{DaemonStatus, Finding, Verdict};
 use ringdns_common::printable::Printable;
 use ringdns_config::Config;
-use ringdns_doctor::{Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, judge};
+use ringdns_doctor::{
+    Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, daemon, judge,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
@@ -34,11 +36,12 @@ pub struct Doctor {
     /// NIC are left out.
     #[arg(long, conflicts_with = "undo")]
     apply: bool,
-    /// Undo what --apply changed, the last change first.
+    /// Undo what --apply changed since the host was started, the last change first. While ringdnsd runs,
+    /// changes that reset the NIC stay.
     #[arg(long)]
     undo: bool,
     /// File in which --apply writes the former values down.
-    #[arg(long, value_name = "FILE", default_value = "/var/lib/ringdns/doctor-undo.json")]
+    #[arg(long, value_name = "FILE", default_value = "/var/lib/ringctl/doctor-undo.json")]
     undo_file: PathBuf,
 }
 
@@ -79,14 +82,14 @@ impl Doctor {
             return print(&findings, &[], json);
         }
         if self.undo {
-            return self.undo(json);
+            return self.undo(is_running(ringdnsd).await, json);
         }
         let mut deeds = Vec::new();
         let mut facts = self.place.facts(ringdnsd).await;
         if self.apply {
             // Another number of queues has other interrupts, and another hash.
             for resets_link in [true, false] {
-                let made = self.apply(&judge(&facts), resets_link, facts.daemon.is_some())?;
+                let made = self.apply(&judge(&facts), resets_link, is_running(ringdnsd).await)?;
                 if !made.is_empty() {
                     facts = self.place.facts(ringdnsd).await;
                 }
@@ -107,9 +110,9 @@ impl Doctor {
             };
             let deed = |command: String, error| Deed { check: finding.check.clone(), command, error };
             if resets_link && is_running {
-                let reason = "it resets the NIC: stop ringdnsd first";
+                let reason = UndoError::Running.to_string();
                 deeds.extend(
-                    fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason.into()))),
+                    fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason.clone()))),
                 );
                 continue;
             }
@@ -124,8 +127,8 @@ impl Doctor {
     }
 
     /// Undoes all changes, prints them and returns the exit code.
-    fn undo(&self, json: bool) -> anyhow::Result<ExitCode> {
-        let undone = UndoFile::open(&self.undo_file)?.undo();
+    fn undo(&self, is_running: bool, json: bool) -> anyhow::Result<ExitCode> {
+        let undone = UndoFile::open(&self.undo_file)?.undo(is_running);
         let deed = |(applied, result): (Applied, Result<(), UndoError>)| Deed {
             check: applied.check,
             command: applied.change.undo.to_string(),
@@ -136,7 +139,7 @@ impl Doctor {
         match json {
             true => writeln!(out, "{}", json!({ "undone": deeds }))?,
             false if deeds.is_empty() => writeln!(out, "nothing to undo: {}", self.undo_file.display())?,
-            false => screen::deeds("undone", &deeds, &mut out)?,
+            false => screen::deeds("undone", &deeds, table_width(), &mut out)?,
         }
         Ok(if deeds.iter().all(|deed| deed.error.is_none()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -148,8 +151,8 @@ fn print(findings: &[Finding], deeds: &[Deed], json: bool) -> anyhow::Result<Exi
     if json {
         writeln!(out, "{}", json!({ "findings": findings, "changes": deeds }))?;
     } else {
-        screen::deeds("changed", deeds, &mut out)?;
-        screen::findings(findings, &mut out)?;
+        screen::deeds("changed", deeds, table_width(), &mut out)?;
+        screen::findings(findings, table_width(), &mut out)?;
     }
     Ok(code(findings))
 }
@@ -197,6 +200,11 @@ impl Place {
         facts.problems = problems(ringdnsd).await;
         facts
     }
+}
+
+/// Whether a ringdnsd runs in this network namespace, or answers.
+async fn is_running(ringdnsd: &Ringdnsd) -> bool {
+    daemon().is_some() || problems(ringdnsd).await.is_some()
 }
 
 /// Returns the problems of the ringdnsd that runs, if one does.

@@ -1,19 +1,16 @@
 //! Findings as text.
 
 use super::Deed;
-use crate::table::{terminal_width, wrapped};
+use crate::table::wrapped;
 use ringdns_api::{Finding, Verdict};
 use ringdns_common::{printable::Printable, units::counted};
 use std::io::{self, Write};
 
 /// Columns of the verdict.
 const VERDICT: usize = 9;
-/// Width where standard output is no terminal.
-const WIDTH: usize = 80;
 
 /// Prints findings, the worst first; those of one verdict stay in order.
-pub fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
-    let width = terminal_width().unwrap_or(WIDTH);
+pub fn findings(findings: &[Finding], width: usize, out: &mut dyn Write) -> io::Result<()> {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
     for Finding { check, verdict, evidence, remedy, fix } in sorted {
@@ -47,13 +44,15 @@ pub fn findings(findings: &[Finding], out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Prints changes that were made, `done`, or were not.
-pub fn deeds(done: &str, deeds: &[Deed], out: &mut dyn Write) -> io::Result<()> {
+pub fn deeds(done: &str, deeds: &[Deed], width: usize, out: &mut dyn Write) -> io::Result<()> {
     for Deed { check, command, error } in deeds {
-        match error {
-            None => writeln!(out, "{done:VERDICT$}{}", Printable(format!("{check}: {command}")))?,
-            Some(error) => {
-                writeln!(out, "{:VERDICT$}{}", "left", Printable(format!("{check}: {command}: {error}")))?;
-            }
+        let (mut label, text) = match error {
+            None => (done, format!("{check}: {command}")),
+            Some(error) => ("left", format!("{check}: {command}: {error}")),
+        };
+        for line in wrapped(&Printable(text).to_string(), width - VERDICT) {
+            writeln!(out, "{label:VERDICT$}{line}")?;
+            label = "";
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Screens of findings at 80 columns.
 
 use super::*;
+use crate::testing::assert_screen;
 use ringdns_api::{Change, Fix, Step};
 
 fn finding(check: &str, verdict: Verdict, evidence: &str, remedy: Option<&str>) -> Finding {
@@ -61,12 +62,8 @@ fn shown(show: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn findings_fit_80_columns_the_worst_first() {
-    let text = shown(|out| screen::findings(&found(), out));
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/doctor/testdata/findings.txt");
-    if std::env::var_os("RINGDNS_RECORD_SCREENS").is_some() {
-        fs::write(&path, &text).unwrap();
-    }
-    assert_eq!(text, fs::read_to_string(path).unwrap());
+    let text = shown(|out| screen::findings(&found(), 80, out));
+    assert_screen(&text, "src/doctor/testdata/findings.txt");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
@@ -77,11 +74,14 @@ fn changes_say_what_was_left_and_why() {
         command: "ethtool -L eth1 combined 4".into(),
         error: error.map(Into::into),
     };
-    let text = shown(|out| screen::deeds("changed", &[deed(None), deed(Some("no\u{1b}"))], out));
+    let text = shown(|out| screen::deeds("changed", &[deed(None), deed(Some("no\u{1b}"))], 80, out));
     assert_eq!(
         text,
         "changed  queues: ethtool -L eth1 combined 4\nleft     queues: ethtool -L eth1 combined 4: no\\u{1b}\n"
     );
+    let long = [deed(Some(&UndoError::Running.to_string())), deed(Some(&"reason ".repeat(40)))];
+    let text = shown(|out| screen::deeds("changed", &long, 80, out));
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
 #[test]

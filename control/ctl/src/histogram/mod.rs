@@ -4,7 +4,7 @@ pub mod logs;
 mod plot;
 
 use crate::{
-    table::{WIDTH, terminal_width},
+    table::table_width,
     talk::{Ringdnsd, escape},
 };
 use anyhow::{Context, bail};
@@ -140,7 +140,7 @@ impl Histogram {
                 match svg {
                     Some(path) => write(Some(&path), plot::svg(&summed.histograms).as_bytes()),
                     None => {
-                        let text = plot::text(&summed.histograms, terminal_width().unwrap_or(WIDTH));
+                        let text = plot::text(&summed.histograms, table_width());
                         // Tags of files may have anything in them.
                         let mut out = io::stdout().lock();
                         Ok(text.lines().try_for_each(|line| writeln!(out, "{}", Printable(line)))?)

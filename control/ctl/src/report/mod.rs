@@ -59,6 +59,7 @@ impl SupportReport {
     pub async fn write(&self, ringdnsd: &Ringdnsd) -> anyhow::Result<()> {
         let now = Clock::start().unix();
         let path = self.output.clone().unwrap_or_else(|| format!("ringdns-report-{now}.tar.gz").into());
+        files::check_replaceable(&path).with_context(|| path.display().to_string())?;
         let mut contents = Contents::default();
         self.of_host(&mut contents);
         let findings = self.place.findings(ringdnsd).await;
@@ -185,6 +186,7 @@ impl SupportReport {
         command.args([
             "--unit=ringdnsd",
             "--no-pager",
+            "--no-hostname",
             "--quiet",
             "--output=short-iso",
             "--lines",

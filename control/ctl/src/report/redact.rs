@@ -16,8 +16,11 @@ const SECRET_MIN: usize = 6;
 const SECRET_FILES: [&str; 6] =
     ["password_file", "tsig_file", "secret_file", "key_file", "tokens_file", "tls_key_file"];
 
-/// Names of files that are no names of DNS, by their ends.
-const FILES: [&str; 8] = [".rs", ".toml", ".sock", ".txt", ".conf", ".json", ".service", ".so"];
+/// Keys of secrets that no configuration has: a file that is refused for one of them may be collected.
+const SECRET_KEYS: [&str; 4] = ["password", "passphrase", "secret", "token"];
+
+/// Names of files that are no names of DNS, by their ends. None is a top-level domain, as rs and so are.
+const FILES: [&str; 6] = [".toml", ".sock", ".txt", ".conf", ".json", ".service"];
 
 /// Secrets that a configuration names or has.
 #[derive(Debug, Default)]
@@ -33,7 +36,7 @@ impl Secrets {
         }
     }
 
-    /// Adds the secrets in files that keys name.
+    /// Adds the secrets that keys have, and those in files that keys name.
     pub fn add_files(&mut self, value: &Value) {
         match value {
             Value::Table(table) => {
@@ -42,6 +45,7 @@ impl Secrets {
                         Value::String(path) if SECRET_FILES.contains(&key.as_str()) => {
                             self.add_words(&fs::read_to_string(path).unwrap_or_default());
                         }
+                        Value::String(text) if SECRET_KEYS.contains(&key.as_str()) => self.add_words(text),
                         value => self.add_files(value),
                     }
                 }
@@ -97,6 +101,8 @@ pub fn without_clients(tables: &Table) -> Table {
         ("allowlist", &["names"]),
         ("names", &["suffixes"]),
         ("nftset", &["suffixes"]),
+        ("query_log", &["exclude_clients", "exclude_names"]),
+        ("dnssec", &["insecure"]),
         ("rebinding", &["allow"]),
     ] {
         for one in tables.get_mut(table).into_iter().flat_map(of_table) {

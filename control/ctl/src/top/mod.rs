@@ -9,7 +9,7 @@ mod view;
 
 use crate::{
     print::print_as,
-    table::{WIDTH, terminal_width},
+    table::table_width,
     talk::Ringdnsd,
 };
 use anyhow::{Context, bail};
@@ -86,7 +86,7 @@ impl Top {
             return live(LiveRanking::default(), take).await;
         }
         print_as(json, &ringdnsd.get(&path).await?, |ranking: Ranking, out| {
-            let rows = ranking::rows(&ranking, terminal_width().unwrap_or(WIDTH));
+            let rows = ranking::rows(&ranking, table_width());
             rows.iter().try_for_each(|row| writeln!(out, "{}", row.text))
         })
     }
@@ -116,7 +116,7 @@ async fn print(ringdnsd: &Ringdnsd, json: bool) -> anyhow::Result<()> {
     if json {
         return Ok(writeln!(out, "{}", serde_json::to_string(&view)?)?);
     }
-    let rows = overview::rows(&view, terminal_width().unwrap_or(WIDTH));
+    let rows = overview::rows(&view, table_width());
     Ok(rows.iter().try_for_each(|row| writeln!(out, "{}", row.text))?)
 }
 

@@ -43,12 +43,12 @@ pub fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     match sockets() {
         Ok(sockets) => {
+            let has_hidden = has_hidden_ringdnsd();
             for (key, transport, address) in &wanted {
                 let is_taken =
                     |socket: &&Socket| socket.transport == *transport && overlap(socket.address, *address);
-                findings.extend(
-                    sockets.iter().find(is_taken).and_then(|socket| taken(key, socket, holder(socket.inode))),
-                );
+                let judge = |socket: &Socket| taken(key, socket, holder(socket.inode), has_hidden);
+                findings.extend(sockets.iter().find(is_taken).and_then(judge));
             }
         }
         Err(error) => {
@@ -67,8 +67,9 @@ pub fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Judges a socket that has a wanted port. `None`: a ringdnsd has it.
-fn taken(key: &str, socket: &Socket, holder: Option<Holder>) -> Option<Finding> {
+/// Judges a socket that has a wanted port. `None`: a ringdnsd has it. `has_hidden`: a ringdnsd runs that may
+/// have it, and this user may not see that.
+fn taken(key: &str, socket: &Socket, holder: Option<Holder>, has_hidden: bool) -> Option<Finding> {
     let Socket { transport, address, .. } = socket;
     match holder {
         Some(Holder { name, .. }) if name == OURS => None,
@@ -80,7 +81,8 @@ fn taken(key: &str, socket: &Socket, holder: Option<Holder>) -> Option<Finding> 
             let reason =
                 format!("{transport} {address} is in use, and this user may not see by which process");
             let remedy = "As root, `ss -lnptu` names it; a running ringdnsd is no obstacle";
-            Some((Warning, Problem::new(key, reason, remedy)))
+            let severity = if has_hidden { Unchecked } else { Warning };
+            Some((severity, Problem::new(key, reason, remedy)))
         }
     }
 }
@@ -121,6 +123,16 @@ fn holder(inode: u64) -> Option<Holder> {
     };
     let process = all_processes().ok()?.flatten().find(|process| has(process).is_some())?;
     Some(Holder { name: process.stat().ok()?.comm, pid: process.pid() })
+}
+
+/// Whether a ringdnsd runs whose descriptors this user may not see. The user `ringdns` may not see those of one
+/// with capabilities, either.
+fn has_hidden_ringdnsd() -> bool {
+    let is_hidden = |process: procfs::process::Process| {
+        let is_ours = process.stat().is_ok_and(|stat| stat.comm == OURS);
+        is_ours && !process.fd().is_ok_and(|descriptors| descriptors.flatten().next().is_some())
+    };
+    all_processes().is_ok_and(|all| all.flatten().any(is_hidden))
 }
 
 fn unprivileged() -> u16 {
@@ -165,10 +177,11 @@ mod tests {
     #[test]
     fn a_port_of_a_ringdnsd_is_no_problem() {
         let socket = Socket { transport: "UDP", address: "127.0.0.1:53".parse().unwrap(), inode: 1 };
-        let held =
-            |name: &str| taken("server.listen[0]", &socket, Some(Holder { name: name.into(), pid: 7 }));
+        let judged = |holder, has_hidden| taken("server.listen[0]", &socket, holder, has_hidden);
+        let held = |name: &str| judged(Some(Holder { name: name.into(), pid: 7 }), false);
         assert_eq!(held("ringdnsd"), None);
         assert!(matches!(held("unbound"), Some((Error, _))));
-        assert!(matches!(taken("server.listen[0]", &socket, None), Some((Warning, _))));
+        assert!(matches!(judged(None, false), Some((Warning, _))));
+        assert!(matches!(judged(None, true), Some((Unchecked, _))));
     }
 }

@@ -5,16 +5,28 @@ use crate::{changes, facts::Facts, nic::Nic};
 use ringdns_api::{Finding, Verdict};
 
 /// Drivers with zero-copy sockets (`grep -l XDP_SETUP_XSK_POOL` in Linux 6.18 `drivers/net`).
-const ZERO_COPY: [&str; 10] =
-    ["i40e", "ice", "ixgbe", "igb", "igc", "mlx5_core", "virtio_net", "st_gmac", "nfp", "gve"];
+const ZERO_COPY: [&str; 13] = [
+    "fsl_dpaa2_eth",
+    "gve",
+    "i40e",
+    "ice",
+    "igb",
+    "igc",
+    "ixgbe",
+    "mlx5_core",
+    "nfp",
+    "rvu_nicpf",
+    "st_gmac",
+    "tsnep",
+    "virtio_net",
+];
 
 /// Drivers that run XDP programs, and copy packets to sockets.
-const NATIVE: [&str; 18] = [
+const NATIVE: [&str; 15] = [
     "bnxt_en",
     "ena",
     "enetc",
     "fec",
-    "fsl_dpaa2_eth",
     "hv_netvsc",
     "ixgbevf",
     "lan966x-switch",
@@ -22,9 +34,7 @@ const NATIVE: [&str; 18] = [
     "mlx4_en",
     "mvneta",
     "qede",
-    "rvu_nicpf",
     "sfc",
-    "tsnep",
     "tun",
     "veth",
     "vmxnet3",
@@ -59,7 +69,7 @@ pub fn findings(nic: &Nic, target: &Target<'_>) -> Vec<Finding> {
         Some(driver(nic)),
         Some(link(nic)),
         Some(queues(nic, target)),
-        Some(rss(nic)),
+        Some(rss(nic, target)),
         Some(rings(nic)),
         Some(merging(nic)),
         Some(tags(nic, target)),
@@ -193,11 +203,14 @@ fn counted(number: u32, what: &str) -> String {
 }
 
 /// Checks that clients behind one address are spread by port.
-fn rss(nic: &Nic) -> Finding {
+fn rss(nic: &Nic, target: &Target<'_>) -> Finding {
     if nic.queues() < 2 {
         return fine("rss", "one queue: nothing to spread");
     }
+    // Queues that server.queues does not name are the kernel's.
+    let is_served = |queue: &u32| target.queues.is_none_or(|served| served.contains(queue));
     let empty: Vec<String> = (0..nic.queues())
+        .filter(is_served)
         .filter(|queue| !nic.rss.entries_by_queue.is_empty() && !nic.rss.entries_by_queue.contains_key(queue))
         .map(|queue| queue.to_string())
         .collect();
@@ -306,7 +319,14 @@ fn interrupts(nic: &Nic, target: &Target<'_>) -> Finding {
     if nic.interrupts.is_empty() {
         return fine("interrupts", "the interface has none of its own");
     }
-    let core = |queue: u32| target.worker_cores.get(queue as usize).copied();
+    // Workers serve the queues in the order of server.queues.
+    let core = |queue: u32| {
+        let worker = match target.queues {
+            Some(served) => served.iter().position(|one| *one == queue)?,
+            None => queue as usize,
+        };
+        target.worker_cores.get(worker).copied()
+    };
     let changes = changes::interrupts(nic, core);
     if changes.is_empty() {
         return fine("interrupts", "the interrupt of each queue goes to the core of its worker");

@@ -6,7 +6,7 @@ use ringdns_api::{Finding, Verdict};
 use ringdns_xdp::{NEEDED, grant};
 use rustix::thread::CapabilitySet;
 
-/// Ports below this one need a capability.
+/// First port that needs no capability, where the kernel does not say.
 const UNPRIVILEGED: u16 = 1024;
 
 /// Packet memory of a worker in bytes: 4096 frames of 2 KiB.
@@ -28,7 +28,8 @@ fn needed(facts: &Facts) -> Vec<(CapabilitySet, &'static str)> {
     if facts.wanted.interface.is_some() {
         needed.extend(NEEDED);
     }
-    if facts.wanted.least_port.is_some_and(|port| port < UNPRIVILEGED) {
+    let unprivileged = facts.unprivileged_port.unwrap_or(UNPRIVILEGED);
+    if facts.wanted.least_port.is_some_and(|port| port < unprivileged) {
         needed.push((CapabilitySet::NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"));
     }
     needed
@@ -52,7 +53,10 @@ fn capabilities(facts: &Facts) -> Finding {
         return fine("capabilities", format!("{whose} has {}", names.join(", ")));
     }
     let evidence = format!("{whose} lacks {}", lacking.join(", "));
-    new("capabilities", Verdict::Fault, evidence).remedy(grant(&lacking))
+    // Without those of AF_XDP, kernel sockets serve, which is slower.
+    let is_served = facts.wanted.falls_back && !lacking.contains(&"CAP_NET_BIND_SERVICE");
+    let verdict = if is_served { Verdict::Warning } else { Verdict::Fault };
+    new("capabilities", verdict, evidence).remedy(grant(&lacking))
 }
 
 fn memlock(facts: &Facts) -> Finding {

@@ -26,7 +26,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
             .fix(vec![changes::value("/proc/sys/net/core/bpf_jit_enable", "0", "1")], false),
         ),
         Some(_) => Some(fine("bpf_jit", "BPF programs are compiled")),
-        // Kernels that always compile, and network namespaces, have no such file.
+        // Kernels without a compiler, and network namespaces, have no such file.
         None => None,
     };
     [Some(kernel(facts)), jit, Some(huge_pages(facts)), merged_pages(facts), Some(clock(facts))]

@@ -116,6 +116,19 @@ fn a_tuned_ice_is_well() {
 }
 
 #[test]
+fn interrupts_go_to_the_workers_of_the_queues_that_are_served() {
+    let mut i40e = nic("i40e", 4, 64);
+    let interrupt = |queue: u32| Interrupt {
+        number: 100 + queue,
+        name: format!("i40e-eth1-TxRx-{queue}"),
+        cores: "0-7".into(),
+    };
+    i40e.interrupts = (0..4).map(interrupt).collect();
+    let found = nic_findings(&i40e, &Target { queues: Some(&[3]), ..target() });
+    assert_eq!(told(&found, "interrupts"), (Verdict::Advice, "echo 7 > /proc/irq/103/smp_affinity_list"));
+}
+
+#[test]
 fn interrupts_of_drivers_name_their_queues() {
     let queue =
         |name: &str| crate::changes::queue_of(&Interrupt { number: 1, name: name.into(), cores: "0".into() });
@@ -185,6 +198,10 @@ fn queues_that_the_configuration_names_decide() {
     assert_eq!(told(&of(&i40e, &[0, 5]), "queues"), (Verdict::Fault, "ethtool -L eth1 combined 6"));
     assert_eq!(told(&of(&i40e, &[0, 3]), "queues").0, Verdict::Ok);
     assert_eq!(told(&of(&i40e, &[0, 1]), "queues"), (Verdict::Advice, "ethtool -L eth1 combined 2"));
+    let mut steered = Nic { udp4_hash: Some("sdfn".into()), ..i40e.clone() };
+    steered.rss.entries_by_queue.remove(&3);
+    assert_eq!(told(&of(&steered, &[0, 1, 2]), "rss").0, Verdict::Ok);
+    assert_eq!(told(&of(&steered, &[0, 3]), "rss").0, Verdict::Warning);
     let fixed = Nic { channels: Channels::default(), kernel_queues: Some(1), ..i40e };
     let found = of(&fixed, &[0, 1]);
     assert_eq!(told(&found, "queues").0, Verdict::Fault);
@@ -310,6 +327,16 @@ fn missing_capabilities_are_named_together() {
             "{remedy}"
         );
     }
+    let (verdict, _) = changed("capabilities", |facts| {
+        facts.wanted.interface = Some("eth1".into());
+        facts.wanted.falls_back = true;
+        facts.bounding = Some(1 << 10);
+    });
+    assert_eq!(verdict, Verdict::Warning, "kernel sockets serve");
+    let bound_from = |first| {
+        changed("capabilities", |facts| (facts.bounding, facts.unprivileged_port) = (Some(0), first)).0
+    };
+    assert_eq!([bound_from(None), bound_from(Some(0))], [Verdict::Fault, Verdict::Ok]);
     let locks = |permitted: u64, memlock| {
         changed("memlock", |facts| {
             facts.wanted.interface = Some("eth1".into());
