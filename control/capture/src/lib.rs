@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chunk;
 mod filter;
 pub mod pcapng;
 mod session;
@@ -129,7 +130,7 @@ impl Captures {
         self.counters.begun.inc();
         Ok(stream::unfold(receiver, async |mut receiver| {
             let chunk = receiver.recv().await?;
-            Some((Ok(chunk), receiver))
+            Some((Ok(chunk.take()), receiver))
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     CaptureCounters, Request,
+    chunk::Chunk,
     filter::{Comment, Judgement},
     pcapng::{self, Flow, Packet, Statistics},
     waiting::{Query, Waiting},
@@ -14,7 +15,7 @@ use ringdns_dataplane::{
 };
 use std::{
     fmt::{self, Write},
-    io,
+    io, mem,
     sync::Arc,
     thread,
     time::Duration,
@@ -84,6 +85,16 @@ impl Source {
         let (waiting, [written, filtered, unread, crowded]) = (Waiting::default(), [0; 4]);
         Source { link, line, is_over: false, waiting, written, filtered, unread, crowded }
     }
+
+    /// Waits for no more replies: queries without one have no outcome that could pass.
+    fn give_up(&mut self) {
+        self.filtered += mem::take(&mut self.waiting).len() as u64;
+    }
+
+    /// Returns the number of packets lost so far.
+    fn lost(&self) -> u64 {
+        self.line.lost() + self.crowded
+    }
 }
 
 /// Capture under way.
@@ -94,12 +105,13 @@ pub(crate) struct Session {
     epoch: u64,
     began: u64,
     /// Channel with one place more than the reader may be behind: that of the last chunk.
-    out: mpsc::Sender<Vec<u8>>,
+    out: mpsc::Sender<Chunk>,
     end: Arc<Notify>,
     counters: Arc<CaptureCounters>,
     sources: Vec<Source>,
     written: u64,
-    blocks: Vec<u8>,
+    /// Blocks in hand.
+    chunk: Chunk,
     comment: String,
 }
 
@@ -107,13 +119,13 @@ impl Session {
     pub(crate) fn new(
         request: Request,
         clock: Clock,
-        out: mpsc::Sender<Vec<u8>>,
+        out: mpsc::Sender<Chunk>,
         end: Arc<Notify>,
         counters: Arc<CaptureCounters>,
     ) -> Self {
         let (epoch, began) = (clock.epoch_nanos(), clock.nanos());
-        let (sources, blocks, comment) = (Vec::new(), Vec::new(), String::new());
-        Session { request, clock, epoch, began, out, end, counters, sources, written: 0, blocks, comment }
+        let (sources, chunk, comment) = (Vec::new(), Chunk::new(counters.clone()), String::new());
+        Session { request, clock, epoch, began, out, end, counters, sources, written: 0, chunk, comment }
     }
 
     /// Starts the thread, which gives the workers their mirrors and holds the turn until it has them
@@ -121,26 +133,31 @@ impl Session {
     pub(crate) fn start(
         mut self,
         links: Vec<Arc<Link>>,
-        (sieve, first): (Arc<Sieve>, u64),
+        exchanges: (Arc<Sieve>, u64),
         turn: OwnedSemaphorePermit,
     ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let started = thread::Builder::new().name("capture".into()).spawn(move || {
             // Cache misses have priority. Without the privilege, the thread keeps its priority.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            for link in links {
-                let line = Arc::new(MirrorLine::new(PAGES));
-                let (sieve, directions) = (sieve.clone(), self.request.filter.directions());
-                link.capture.begin(
-                    MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() },
-                    first,
-                );
-                link.wake_worker();
-                self.sources.push(Source::new(link, line));
-            }
+            self.order(links, exchanges);
             runtime.block_on(self.run(turn));
         });
         started.map(drop)
+    }
+
+    /// Hands the workers their mirrors.
+    fn order(&mut self, links: Vec<Arc<Link>>, (sieve, first): (Arc<Sieve>, u64)) {
+        for link in links {
+            let line = Arc::new(MirrorLine::new(PAGES));
+            let (sieve, directions) = (sieve.clone(), self.request.filter.directions());
+            link.capture.begin(
+                MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() },
+                first,
+            );
+            link.wake_worker();
+            self.sources.push(Source::new(link, line));
+        }
     }
 
     async fn run(mut self, turn: OwnedSemaphorePermit) {
@@ -155,10 +172,12 @@ impl Session {
         }
         let all_back = timeout(ORDER_TIME, self.take_back()).await.is_ok();
         ending = self.drain(ending).await;
+        // Before the end of the file: a reader that has it finds the counters complete.
+        self.count();
         self.close(ending);
         // The reader gets its end now, however long a worker takes.
         let (closed, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.out, closed));
+        drop(mem::replace(&mut self.out, closed));
         if !all_back {
             tracing::warn!(
                 "a worker is late to end its part of a capture: there can be no other until it has"
@@ -197,11 +216,11 @@ impl Session {
     /// Writes the header of the file.
     fn open(&mut self) {
         let application = concat!("ringdns ", env!("CARGO_PKG_VERSION"));
-        pcapng::section(&mut self.blocks, application, &self.request.description);
+        pcapng::section(&mut self.chunk.blocks, application, &self.request.description);
         for source in &self.sources {
             let number = source.link.worker;
             let description = "packets that this worker received and sent, without those of the kernel (TCP)";
-            pcapng::interface(&mut self.blocks, &format!("worker{number}"), description);
+            pcapng::interface(&mut self.chunk.blocks, &format!("worker{number}"), description);
         }
     }
 
@@ -209,7 +228,7 @@ impl Session {
     async fn record(&mut self, deadline: Instant) -> Ending {
         loop {
             let found = self.collect(self.request.packets);
-            if !self.blocks.is_empty()
+            if !self.chunk.blocks.is_empty()
                 && let Err(ending) = self.send().await
             {
                 return ending;
@@ -240,7 +259,7 @@ impl Session {
                 return ending;
             }
             if is_read
-                && !self.blocks.is_empty()
+                && !self.chunk.blocks.is_empty()
                 && let Err(worse) = self.send().await
             {
                 ending = worse;
@@ -253,7 +272,7 @@ impl Session {
     fn collect(&mut self, limit: u64) -> bool {
         let mut found = false;
         for nth in 0..self.sources.len() {
-            if found && self.blocks.len() >= CHUNK {
+            if found && self.chunk.blocks.len() >= CHUNK {
                 return true;
             }
             let Some(source) = self.sources.get(nth) else { break };
@@ -269,14 +288,15 @@ impl Session {
 
     /// Encodes the packets of a page.
     fn encode(&mut self, nth: usize, page: &Page, limit: u64) {
-        let Session { request, epoch, sources, written, blocks, comment, .. } = self;
+        let Session { request, epoch, sources, written, chunk, comment, .. } = self;
         let Some(source) = sources.get_mut(nth) else { return };
         let mut write = |source: &mut Source, packet: &Packet<'_>| {
             if *written >= limit {
                 source.unread += 1;
                 return;
             }
-            pcapng::packet(blocks, packet);
+            pcapng::packet(&mut chunk.blocks, packet);
+            chunk.packets += 1;
             source.written += 1;
             *written += 1;
         };
@@ -328,38 +348,43 @@ impl Session {
             return Err(if self.out.is_closed() { Ending::Gone } else { Ending::Stalled });
         };
         if let Some(place) = places.next() {
-            place.send(std::mem::take(&mut self.blocks));
+            place.send(self.chunk.split());
         }
         Ok(())
     }
 
-    /// Writes the blocks in hand, the counters of the workers, and the reason of the end.
+    /// Writes the blocks in hand, the counts of the workers, and the reason of the end.
     fn close(&mut self, ending: Ending) {
-        let mut last = std::mem::take(&mut self.blocks);
-        let Session { epoch, began, clock, sources, counters, .. } = self;
+        let mut last = self.chunk.split();
+        let Session { epoch, began, clock, sources, .. } = self;
         let comment = format!("the capture ended: {ending}");
         for (interface, source) in sources.iter_mut().enumerate() {
-            // Queries without a reply have no outcome that could pass.
-            source.filtered += source.waiting.len() as u64;
-            let (received, dropped) = (source.line.offered(), source.line.lost() + source.crowded);
-            let accepted = source.written + source.unread;
-            let (delivered, unread) = (source.written, source.unread);
+            source.give_up();
+            let (delivered, unread, dropped) = (source.written, source.unread, source.lost());
+            let accepted = delivered + unread;
+            let received = source.line.offered();
             let times = [*epoch + *began, *epoch + clock.nanos()];
             let counts = Statistics { times, received, dropped, accepted, unread, delivered };
-            pcapng::statistics(&mut last, interface as u32, &counts, &comment);
-            for (counter, count) in [
-                (&counters.offered, received),
-                (&counters.written, source.written),
-                (&counters.filtered, source.filtered),
-                (&counters.unread, source.unread),
-                (&counters.lost, dropped),
-            ] {
-                counter.add(count);
-            }
+            pcapng::statistics(&mut last.blocks, interface as u32, &counts, &comment);
         }
         tracing::info!(written = self.written, "{comment}");
         // There is a place, unless the reader is gone.
         let _ = self.out.try_send(last);
+    }
+
+    /// Adds the packets of all workers to the counters, but for those in chunks, which do so themselves.
+    fn count(&mut self) {
+        for source in &mut self.sources {
+            source.give_up();
+            for (counter, count) in [
+                (&self.counters.offered, source.line.offered().saturating_sub(source.written)),
+                (&self.counters.filtered, source.filtered),
+                (&self.counters.unread, source.unread),
+                (&self.counters.lost, source.lost()),
+            ] {
+                counter.add(count);
+            }
+        }
     }
 }
 

@@ -1,0 +1,154 @@
+//! Tests: ends of captures whose worker or reader does not keep to its time, which is simulated.
+
+use super::{LONG, packets, read, request, settings};
+use crate::{
+    CaptureCounters, Captures, Filter, Request,
+    chunk::Chunk,
+    session::Session,
+};
+use ringdns_dataplane::{
+    clock::Clock,
+    doorbell::Doorbell,
+    log::Sieve,
+    port::sim::{SimConfig, SimLink, SimPort},
+    punt::Link,
+    worker::{LoopTurn, Worker},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    join,
+    runtime::Builder,
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::{sleep, timeout},
+};
+
+/// Chunks that the reader may be behind.
+const CHUNKS: usize = 8;
+
+/// Worker without a thread, which does only what a test tells it to.
+struct Puppet {
+    worker: Worker<SimPort>,
+    wire: SimLink,
+    link: Arc<Link>,
+    second: u64,
+}
+
+impl Puppet {
+    fn new() -> Self {
+        let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
+        let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
+        let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
+        let worker = Worker::new(port, link.clone(), Clock::start(), &settings()).unwrap();
+        Puppet { worker, wire, link, second: 1 }
+    }
+
+    /// Lets a second pass: the worker follows orders, and hands on its page.
+    fn pass_second(&mut self) {
+        self.second += 1;
+        self.worker.keep_house(self.second * 1_000_000_000, LoopTurn::Idle);
+    }
+
+    /// Lets the worker receive packets, and answer those that it can answer by itself.
+    fn receive(&mut self, packets: &[Vec<u8>]) {
+        for packet in packets {
+            assert!(self.wire.inject(packet));
+            self.worker.turn(self.second * 1_000_000_000);
+        }
+    }
+}
+
+/// Capture whose session runs beside the test, on the same thread.
+struct Stage {
+    captures: Captures,
+    out: mpsc::Receiver<Chunk>,
+}
+
+impl Stage {
+    /// Begins a capture of the packets of a worker.
+    fn begin(puppet: &Puppet, request: Request, chunks: usize) -> (Session, OwnedSemaphorePermit, Self) {
+        let captures = Captures::default();
+        let turn = captures.turn.clone().try_acquire_owned().unwrap();
+        let (sender, out) = mpsc::channel(chunks);
+        let counters = captures.counters.clone();
+        let mut session = Session::new(request, Clock::start(), sender, Arc::default(), counters);
+        session.order(vec![puppet.link.clone()], (Arc::new(Sieve::open()), 0));
+        (session, turn, Stage { captures, out })
+    }
+
+    /// Reads one chunk.
+    async fn chunk(&mut self) -> Option<Vec<u8>> {
+        Some(self.out.recv().await?.take())
+    }
+}
+
+/// Runs a test in simulated time, of which there is not for ever.
+fn run<F: Future>(test: F) -> F::Output {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async { timeout(20 * LONG, test).await.unwrap() })
+}
+
+/// Checks that the sums close, and returns the counts of offered, written, filtered and unread packets.
+fn closed(counters: &CaptureCounters) -> [u64; 4] {
+    let CaptureCounters { offered, written, filtered, unread, lost, .. } = counters;
+    let counts = [offered, written, filtered, unread].map(|counter| counter.get());
+    assert_eq!(counts[0], counts[1..].iter().sum::<u64>() + lost.get(), "{counters:?}");
+    counts
+}
+
+#[test]
+fn packets_that_a_reader_does_not_take_are_not_counted_as_written() {
+    let mut puppet = Puppet::new();
+    let wanted = Request { packets: 20, ..request(Filter::default()) };
+    let (session, turn, mut stage) = Stage::begin(&puppet, wanted, CHUNKS);
+    let test = async {
+        puppet.pass_second();
+        let header = stage.chunk().await.unwrap();
+        puppet.receive(&packets());
+        puppet.pass_second();
+        let file = [header, stage.chunk().await.unwrap()].concat();
+        assert_eq!(read(&file).0.len(), 10);
+        puppet.receive(&packets());
+        puppet.pass_second();
+        // The capture has all its packets, and is to end.
+        while !puppet.link.capture.has_order() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        puppet.pass_second();
+        let turns = stage.captures.turn.clone();
+        drop(turns.acquire().await.unwrap());
+        let Stage { captures, out } = stage;
+        assert_eq!(closed(&captures.counters), [10, 10, 0, 0]);
+        // The rest is on the way when the reader leaves.
+        drop(out);
+        assert_eq!(closed(&captures.counters), [20, 10, 0, 10]);
+    };
+    run(async { join!(session.run(turn), test) });
+}
+
+#[test]
+fn packets_in_hand_when_the_reader_leaves_are_not_counted_as_written() {
+    let mut puppet = Puppet::new();
+    // There is room for the header, and none for packets while the reader does not take it.
+    let (session, turn, stage) = Stage::begin(&puppet, request(Filter::default()), 2);
+    let test = async {
+        puppet.pass_second();
+        let Stage { captures, out } = stage;
+        while out.is_empty() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        puppet.receive(&packets());
+        puppet.pass_second();
+        // The session encodes the packets, and waits for room.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(out.len(), 1);
+        drop(out);
+        while !puppet.link.capture.has_order() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        puppet.pass_second();
+        let turns = captures.turn.clone();
+        drop(turns.acquire().await.unwrap());
+        assert_eq!(closed(&captures.counters), [10, 0, 0, 10]);
+    };
+    run(async { join!(session.run(turn), test) });
+}
