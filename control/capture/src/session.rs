@@ -172,8 +172,10 @@ impl Session {
         }
         let all_back = timeout(ORDER_TIME, self.take_back()).await.is_ok();
         ending = self.drain(ending).await;
-        // Before the end of the file: a reader that has it finds the counters complete.
-        self.count();
+        if all_back {
+            // Before the end of the file: a reader that has it finds the counters complete.
+            self.count();
+        }
         self.close(ending);
         // The reader gets its end now, however long a worker takes.
         let (closed, _) = mpsc::channel(1);
@@ -183,6 +185,9 @@ impl Session {
                 "a worker is late to end its part of a capture: there can be no other until it has"
             );
             self.take_back().await;
+            // The last packets of such a worker come too late for the file.
+            while self.collect(self.written) {}
+            self.count();
         }
         // Another capture may begin once the memory of this one is free.
         drop(self);
@@ -362,7 +367,9 @@ impl Session {
             source.give_up();
             let (delivered, unread, dropped) = (source.written, source.unread, source.lost());
             let accepted = delivered + unread;
-            let received = source.line.offered();
+            // A late worker may have offered packets that it has not handed on.
+            let known = accepted + source.filtered + dropped;
+            let received = if source.is_over { source.line.offered() } else { known };
             let times = [*epoch + *began, *epoch + clock.nanos()];
             let counts = Statistics { times, received, dropped, accepted, unread, delivered };
             pcapng::statistics(&mut last.blocks, interface as u32, &counts, &comment);

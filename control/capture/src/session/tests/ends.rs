@@ -1,10 +1,10 @@
 //! Tests: ends of captures whose worker or reader does not keep to its time, which is simulated.
 
-use super::{LONG, packets, read, request, settings};
+use super::{LONG, packet, packets, read, request, settings};
 use crate::{
     CaptureCounters, Captures, Filter, Request,
     chunk::Chunk,
-    session::Session,
+    session::{ORDER_TIME, Session},
 };
 use ringdns_dataplane::{
     clock::Clock,
@@ -18,8 +18,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     join,
     runtime::Builder,
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::{sleep, timeout},
+    sync::{Notify, OwnedSemaphorePermit, mpsc},
+    time::{Instant, sleep, timeout},
 };
 
 /// Chunks that the reader may be behind.
@@ -61,6 +61,7 @@ impl Puppet {
 struct Stage {
     captures: Captures,
     out: mpsc::Receiver<Chunk>,
+    end: Arc<Notify>,
 }
 
 impl Stage {
@@ -68,16 +69,25 @@ impl Stage {
     fn begin(puppet: &Puppet, request: Request, chunks: usize) -> (Session, OwnedSemaphorePermit, Self) {
         let captures = Captures::default();
         let turn = captures.turn.clone().try_acquire_owned().unwrap();
-        let (sender, out) = mpsc::channel(chunks);
+        let ((sender, out), end) = (mpsc::channel(chunks), Arc::new(Notify::new()));
         let counters = captures.counters.clone();
-        let mut session = Session::new(request, Clock::start(), sender, Arc::default(), counters);
+        let mut session = Session::new(request, Clock::start(), sender, end.clone(), counters);
         session.order(vec![puppet.link.clone()], (Arc::new(Sieve::open()), 0));
-        (session, turn, Stage { captures, out })
+        (session, turn, Stage { captures, out, end })
     }
 
     /// Reads one chunk.
     async fn chunk(&mut self) -> Option<Vec<u8>> {
         Some(self.out.recv().await?.take())
+    }
+
+    /// Reads the capture to the end of the file.
+    async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        while let Some(blocks) = self.chunk().await {
+            rest.extend(blocks);
+        }
+        rest
     }
 }
 
@@ -93,6 +103,56 @@ fn closed(counters: &CaptureCounters) -> [u64; 4] {
     let counts = [offered, written, filtered, unread].map(|counter| counter.get());
     assert_eq!(counts[0], counts[1..].iter().sum::<u64>() + lost.get(), "{counters:?}");
     counts
+}
+
+#[test]
+fn what_a_late_worker_has_in_hand_is_counted_once_it_is_back() {
+    let mut puppet = Puppet::new();
+    let (session, turn, mut stage) = Stage::begin(&puppet, request(Filter::default()), CHUNKS);
+    let test = async {
+        puppet.pass_second();
+        let header = stage.chunk().await.unwrap();
+        puppet.receive(&packets());
+        stage.end.notify_one();
+        let began = Instant::now();
+        let file = [header, stage.rest().await].concat();
+        assert!((ORDER_TIME..2 * ORDER_TIME).contains(&began.elapsed()));
+        // The file has its end, and its sums close without the packets in the worker's hand.
+        let (written, counts) = read(&file);
+        assert_eq!((written.len(), counts["IfRecv"], counts["OsDrop"]), (0, 0, 0));
+        assert!(stage.captures.is_under_way());
+        puppet.pass_second();
+        let turns = stage.captures.turn.clone();
+        drop(turns.acquire().await.unwrap());
+        assert_eq!(closed(&stage.captures.counters), [10, 0, 0, 10]);
+    };
+    run(async { join!(session.run(turn), test) });
+}
+
+#[test]
+fn queries_that_wait_and_late_replies_are_counted_once() {
+    let mut puppet = Puppet::new();
+    let mut filter = Filter::default();
+    filter.exchanges.rcode = Some(5);
+    let (session, turn, mut stage) = Stage::begin(&puppet, request(filter), CHUNKS);
+    let miss = [packet("192.0.2.1:4000", b"\x03New\x07example\0", 1)];
+    let refused = [packet("192.0.2.1:4000", b"\x02id\x06server\0", 3)];
+    let test = async {
+        puppet.pass_second();
+        stage.chunk().await.unwrap();
+        // This query is handed on, and the others are late.
+        puppet.receive(&miss);
+        puppet.pass_second();
+        puppet.receive(&[miss, refused].concat());
+        stage.end.notify_one();
+        stage.rest().await;
+        puppet.pass_second();
+        let turns = stage.captures.turn.clone();
+        drop(turns.acquire().await.unwrap());
+        // Two queries without a reply; a query and its reply.
+        assert_eq!(closed(&stage.captures.counters), [4, 0, 2, 2]);
+    };
+    run(async { join!(session.run(turn), test) });
 }
 
 #[test]
@@ -116,7 +176,7 @@ fn packets_that_a_reader_does_not_take_are_not_counted_as_written() {
         puppet.pass_second();
         let turns = stage.captures.turn.clone();
         drop(turns.acquire().await.unwrap());
-        let Stage { captures, out } = stage;
+        let Stage { captures, out, .. } = stage;
         assert_eq!(closed(&captures.counters), [10, 10, 0, 0]);
         // The rest is on the way when the reader leaves.
         drop(out);
@@ -132,7 +192,7 @@ fn packets_in_hand_when_the_reader_leaves_are_not_counted_as_written() {
     let (session, turn, stage) = Stage::begin(&puppet, request(Filter::default()), 2);
     let test = async {
         puppet.pass_second();
-        let Stage { captures, out } = stage;
+        let Stage { captures, out, .. } = stage;
         while out.is_empty() {
             sleep(Duration::from_millis(1)).await;
         }
