@@ -24,7 +24,7 @@ use tokio::{
     runtime::Builder,
     select,
     sync::{Notify, OwnedSemaphorePermit, mpsc},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 /// Pages of each worker, of [`Page::BYTES`], 616 KiB, each.
@@ -35,6 +35,8 @@ const PACE: Duration = Duration::from_millis(20);
 const CHUNK: usize = 256 << 10;
 /// Time after which a reader that takes nothing ends the capture.
 const STALL: Duration = Duration::from_secs(10);
+/// Time that the reader has to take the rest once workers have given their mirrors back.
+const REST_TIME: Duration = Duration::from_secs(10);
 /// Time that workers have to take their mirrors before the file begins, and to give them back before it
 /// ends without their last packets: a busy one looks once a second.
 const ORDER_TIME: Duration = Duration::from_secs(3);
@@ -51,6 +53,7 @@ enum Ending {
     Asked,
     Gone,
     Stalled,
+    Slow,
 }
 
 impl fmt::Display for Ending {
@@ -61,6 +64,7 @@ impl fmt::Display for Ending {
             Ending::Asked => "it was told to end",
             Ending::Gone => "the reader is gone",
             Ending::Stalled => "the reader took nothing for 10 s",
+            Ending::Slow => "the reader did not take the rest within 10 s",
         })
     }
 }
@@ -234,7 +238,7 @@ impl Session {
         loop {
             let found = self.collect(self.request.packets);
             if !self.chunk.blocks.is_empty()
-                && let Err(ending) = self.send().await
+                && let Err(ending) = self.send(Instant::now() + STALL, Ending::Stalled).await
             {
                 return ending;
             }
@@ -257,15 +261,16 @@ impl Session {
 
     /// Writes what the workers have left. Returns the reason of the end, which may be another by then.
     async fn drain(&mut self, mut ending: Ending) -> Ending {
+        let deadline = Instant::now() + REST_TIME;
         loop {
-            let is_read = !matches!(ending, Ending::Gone | Ending::Stalled);
+            let is_read = !matches!(ending, Ending::Gone | Ending::Stalled | Ending::Slow);
             let limit = if is_read { self.request.packets } else { self.written };
             if !self.collect(limit) {
                 return ending;
             }
             if is_read
                 && !self.chunk.blocks.is_empty()
-                && let Err(worse) = self.send().await
+                && let Err(worse) = self.send(deadline, Ending::Slow).await
             {
                 ending = worse;
             }
@@ -341,16 +346,16 @@ impl Session {
         }
     }
 
-    /// Hands the blocks to the reader, which may be slow, but has to go on reading. The last place of
-    /// the channel stays free.
-    async fn send(&mut self) -> Result<(), Ending> {
+    /// Hands the blocks to the reader, which may be slow, but has to make room by the deadline: if not,
+    /// the capture ends for the reason `late`. The last place of the channel stays free.
+    async fn send(&mut self, deadline: Instant, late: Ending) -> Result<(), Ending> {
         let reserved = select! {
             biased;
             () = self.end.notified() => return Err(Ending::Asked),
-            reserved = timeout(STALL, self.out.reserve_many(2)) => reserved,
+            reserved = timeout_at(deadline, self.out.reserve_many(2)) => reserved,
         };
         let Ok(Ok(mut places)) = reserved else {
-            return Err(if self.out.is_closed() { Ending::Gone } else { Ending::Stalled });
+            return Err(if self.out.is_closed() { Ending::Gone } else { late });
         };
         if let Some(place) = places.next() {
             place.send(self.chunk.split());

@@ -4,7 +4,7 @@ use super::{LONG, packet, packets, read, request, settings};
 use crate::{
     CaptureCounters, Captures, Filter, Request,
     chunk::Chunk,
-    session::{ORDER_TIME, Session},
+    session::{Ending, ORDER_TIME, REST_TIME, Session},
 };
 use ringdns_dataplane::{
     clock::Clock,
@@ -211,4 +211,38 @@ fn packets_in_hand_when_the_reader_leaves_are_not_counted_as_written() {
         assert_eq!(closed(&captures.counters), [10, 0, 0, 10]);
     };
     run(async { join!(session.run(turn), test) });
+}
+
+#[test]
+fn a_reader_that_trickles_has_one_time_for_the_whole_rest() {
+    let mut puppet = Puppet::new();
+    let (mut session, _turn, mut stage) = Stage::begin(&puppet, request(Filter::default()), 2);
+    puppet.pass_second();
+    for _ in 0..4 {
+        puppet.receive(&packets());
+        puppet.pass_second();
+    }
+    let reader = async {
+        // Less than the time after which a reader counts as stalled.
+        let mut chunks = 0;
+        loop {
+            sleep(REST_TIME * 2 / 3).await;
+            if stage.chunk().await.is_none() {
+                return chunks;
+            }
+            chunks += 1;
+        }
+    };
+    let drain = async {
+        let began = Instant::now();
+        let ending = session.drain(Ending::Asked).await;
+        assert_eq!((ending, began.elapsed()), (Ending::Slow, REST_TIME));
+        session.count();
+        session.close(ending);
+        drop(session);
+    };
+    let (chunks, ()) = run(async { join!(reader, drain) });
+    // Those for which there was room at the begin and after two thirds of the time, and the last one.
+    assert_eq!(chunks, 3);
+    assert_eq!(closed(&stage.captures.counters), [40, 30, 0, 10]);
 }
