@@ -73,7 +73,7 @@ impl fmt::Display for Ending {
 struct Source {
     link: Arc<Link>,
     line: Arc<MirrorLine>,
-    /// Whether the worker has given its mirror back.
+    /// Whether the worker has given its mirror back, or has ended.
     is_over: bool,
     /// Queries whose replies decide whether they are written.
     waiting: Waiting,
@@ -88,6 +88,12 @@ impl Source {
     fn new(link: Arc<Link>, line: Arc<MirrorLine>) -> Self {
         let (waiting, [written, filtered, unread, crowded]) = (Waiting::default(), [0; 4]);
         Source { link, line, is_over: false, waiting, written, filtered, unread, crowded }
+    }
+
+    /// Looks whether the worker has given its mirror back.
+    fn look(&mut self) {
+        // A worker that has ended has dropped its mirror, the only other owner of the line.
+        self.is_over |= self.link.capture.is_over() || Arc::get_mut(&mut self.line).is_some();
     }
 
     /// Waits for no more replies: queries without one have no outcome that could pass.
@@ -209,12 +215,10 @@ impl Session {
         }
     }
 
-    /// Waits until all workers have given their mirrors back.
+    /// Waits until all workers have given their mirrors back, or have ended.
     async fn take_back(&mut self) {
         loop {
-            for source in self.sources.iter_mut().filter(|source| !source.is_over) {
-                source.is_over = source.link.capture.is_over();
-            }
+            self.sources.iter_mut().for_each(Source::look);
             if self.sources.iter().all(|source| source.is_over) {
                 return;
             }

@@ -14,7 +14,12 @@ use ringdns_dataplane::{
     punt::Link,
     worker::{LoopTurn, Worker},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     join,
     runtime::Builder,
@@ -24,6 +29,11 @@ use tokio::{
 
 /// Chunks that the reader may be behind.
 const CHUNKS: usize = 8;
+
+thread_local! {
+    /// Whether workers panic when they look at their clock, as they do at the end of a turn.
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Worker without a thread, which does only what a test tells it to.
 struct Puppet {
@@ -38,7 +48,8 @@ impl Puppet {
         let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
         let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
-        let worker = Worker::new(port, link.clone(), Clock::start(), &settings()).unwrap();
+        let clock = Clock::simulated(|| if PANICS.get() { panic!("the clock is broken") } else { 0 });
+        let worker = Worker::new(port, link.clone(), clock, &settings()).unwrap();
         Puppet { worker, wire, link, second: 1 }
     }
 
@@ -245,4 +256,42 @@ fn a_reader_that_trickles_has_one_time_for_the_whole_rest() {
     // Those for which there was room at the begin and after two thirds of the time, and the last one.
     assert_eq!(chunks, 3);
     assert_eq!(closed(&stage.captures.counters), [40, 30, 0, 10]);
+}
+
+#[test]
+fn a_worker_that_has_ended_holds_no_capture_up() {
+    let mut puppet = Puppet::new();
+    let (session, turn, mut stage) = Stage::begin(&puppet, request(Filter::default()), CHUNKS);
+    let test = async {
+        puppet.pass_second();
+        let header = stage.chunk().await.unwrap();
+        puppet.receive(&packets());
+        // It panics in a turn: nobody hands on its page and its mirror.
+        PANICS.set(true);
+        catch_unwind(AssertUnwindSafe(|| puppet.receive(&packets()[..1]))).unwrap_err();
+        PANICS.set(false);
+        let link = puppet.link.clone();
+        drop(puppet);
+        stage.end.notify_one();
+        let began = Instant::now();
+        let file = [header, stage.rest().await].concat();
+        assert!(began.elapsed() < ORDER_TIME);
+        let (written, counts) = read(&file);
+        super::close(&written, &counts);
+        assert_eq!((written.len(), counts["IfRecv"]), (10, 10));
+        let turns = stage.captures.turn.clone();
+        drop(turns.acquire().await.unwrap());
+        assert_eq!(closed(&stage.captures.counters), [10, 10, 0, 0]);
+        link
+    };
+    let ((), link) = run(async { join!(session.run(turn), test) });
+    // Neither does it hold up the next one, which it does not take part in.
+    let puppet = Puppet { link, ..Puppet::new() };
+    let (session, turn, mut stage) = Stage::begin(&puppet, request(Filter::default()), CHUNKS);
+    let test = async {
+        stage.chunk().await.unwrap();
+        stage.end.notify_one();
+        stage.rest().await;
+    };
+    run(async { join!(session.run(turn), test) });
 }
