@@ -156,6 +156,12 @@ impl Page {
         self.records.iter_mut().skip(first).for_each(|(record, _)| record.settled = end);
     }
 
+    /// Removes the records from number `first` on.
+    pub(crate) fn truncate(&mut self, first: usize) {
+        self.records.truncate(first);
+        self.bytes.truncate(self.records.last().map_or(0, |(_, end)| *end));
+    }
+
     /// Returns the time at which the first packet's query was received.
     pub(crate) fn since(&self) -> Option<Nanos> {
         self.records.first().map(|(record, _)| record.received)

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chunk;
 mod filter;
 pub mod pcapng;
 mod session;
@@ -51,7 +52,7 @@ counters! {
         /// Packets that the filters of captures left out.
         filtered,
         /// Packets that passed a filter and were not written: they came after the last one that was asked
-        /// for, or the reader was gone or stalled.
+        /// for, the reader was gone, stalled or too slow for the rest, or their worker was late.
         unread,
         /// Packets lost to captures because the reader was slower than they came, or too many queries
         /// waited for their replies.
@@ -129,7 +130,7 @@ impl Captures {
         self.counters.begun.inc();
         Ok(stream::unfold(receiver, async |mut receiver| {
             let chunk = receiver.recv().await?;
-            Some((Ok(chunk), receiver))
+            Some((Ok(chunk.take()), receiver))
         }))
     }
 

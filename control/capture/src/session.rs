@@ -2,6 +2,7 @@
 
 use crate::{
     CaptureCounters, Request,
+    chunk::Chunk,
     filter::{Comment, Judgement},
     pcapng::{self, Flow, Packet, Statistics},
     waiting::{Query, Waiting},
@@ -14,7 +15,7 @@ use ringdns_dataplane::{
 };
 use std::{
     fmt::{self, Write},
-    io,
+    io, mem,
     sync::Arc,
     thread,
     time::Duration,
@@ -23,7 +24,7 @@ use tokio::{
     runtime::Builder,
     select,
     sync::{Notify, OwnedSemaphorePermit, mpsc},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 /// Pages of each worker, of [`Page::BYTES`], 616 KiB, each.
@@ -34,6 +35,8 @@ const PACE: Duration = Duration::from_millis(20);
 const CHUNK: usize = 256 << 10;
 /// Time after which a reader that takes nothing ends the capture.
 const STALL: Duration = Duration::from_secs(10);
+/// Time that the reader has to take the rest once workers have given their mirrors back.
+const REST_TIME: Duration = Duration::from_secs(10);
 /// Time that workers have to take their mirrors before the file begins, and to give them back before it
 /// ends without their last packets: a busy one looks once a second.
 const ORDER_TIME: Duration = Duration::from_secs(3);
@@ -50,6 +53,7 @@ enum Ending {
     Asked,
     Gone,
     Stalled,
+    Slow,
 }
 
 impl fmt::Display for Ending {
@@ -60,6 +64,7 @@ impl fmt::Display for Ending {
             Ending::Asked => "it was told to end",
             Ending::Gone => "the reader is gone",
             Ending::Stalled => "the reader took nothing for 10 s",
+            Ending::Slow => "the reader did not take the rest within 10 s",
         })
     }
 }
@@ -68,7 +73,7 @@ impl fmt::Display for Ending {
 struct Source {
     link: Arc<Link>,
     line: Arc<MirrorLine>,
-    /// Whether the worker has given its mirror back.
+    /// Whether the worker has given its mirror back, or has ended.
     is_over: bool,
     /// Queries whose replies decide whether they are written.
     waiting: Waiting,
@@ -84,6 +89,22 @@ impl Source {
         let (waiting, [written, filtered, unread, crowded]) = (Waiting::default(), [0; 4]);
         Source { link, line, is_over: false, waiting, written, filtered, unread, crowded }
     }
+
+    /// Looks whether the worker has given its mirror back.
+    fn look(&mut self) {
+        // A worker that has ended has dropped its mirror, the only other owner of the line.
+        self.is_over |= self.link.capture.is_over() || Arc::get_mut(&mut self.line).is_some();
+    }
+
+    /// Waits for no more replies: queries without one have no outcome that could pass.
+    fn give_up(&mut self) {
+        self.filtered += mem::take(&mut self.waiting).len() as u64;
+    }
+
+    /// Returns the number of packets lost so far.
+    fn lost(&self) -> u64 {
+        self.line.lost() + self.crowded
+    }
 }
 
 /// Capture under way.
@@ -94,12 +115,13 @@ pub(crate) struct Session {
     epoch: u64,
     began: u64,
     /// Channel with one place more than the reader may be behind: that of the last chunk.
-    out: mpsc::Sender<Vec<u8>>,
+    out: mpsc::Sender<Chunk>,
     end: Arc<Notify>,
     counters: Arc<CaptureCounters>,
     sources: Vec<Source>,
     written: u64,
-    blocks: Vec<u8>,
+    /// Blocks in hand.
+    chunk: Chunk,
     comment: String,
 }
 
@@ -107,13 +129,13 @@ impl Session {
     pub(crate) fn new(
         request: Request,
         clock: Clock,
-        out: mpsc::Sender<Vec<u8>>,
+        out: mpsc::Sender<Chunk>,
         end: Arc<Notify>,
         counters: Arc<CaptureCounters>,
     ) -> Self {
         let (epoch, began) = (clock.epoch_nanos(), clock.nanos());
-        let (sources, blocks, comment) = (Vec::new(), Vec::new(), String::new());
-        Session { request, clock, epoch, began, out, end, counters, sources, written: 0, blocks, comment }
+        let (sources, chunk, comment) = (Vec::new(), Chunk::new(counters.clone()), String::new());
+        Session { request, clock, epoch, began, out, end, counters, sources, written: 0, chunk, comment }
     }
 
     /// Starts the thread, which gives the workers their mirrors and holds the turn until it has them
@@ -121,26 +143,31 @@ impl Session {
     pub(crate) fn start(
         mut self,
         links: Vec<Arc<Link>>,
-        (sieve, first): (Arc<Sieve>, u64),
+        exchanges: (Arc<Sieve>, u64),
         turn: OwnedSemaphorePermit,
     ) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let started = thread::Builder::new().name("capture".into()).spawn(move || {
             // Cache misses have priority. Without the privilege, the thread keeps its priority.
             let _ = rustix::process::setpriority_process(None, NICENESS);
-            for link in links {
-                let line = Arc::new(MirrorLine::new(PAGES));
-                let (sieve, directions) = (sieve.clone(), self.request.filter.directions());
-                link.capture.begin(
-                    MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() },
-                    first,
-                );
-                link.wake_worker();
-                self.sources.push(Source::new(link, line));
-            }
+            self.order(links, exchanges);
             runtime.block_on(self.run(turn));
         });
         started.map(drop)
+    }
+
+    /// Hands the workers their mirrors.
+    fn order(&mut self, links: Vec<Arc<Link>>, (sieve, first): (Arc<Sieve>, u64)) {
+        for link in links {
+            let line = Arc::new(MirrorLine::new(PAGES));
+            let (sieve, directions) = (sieve.clone(), self.request.filter.directions());
+            link.capture.begin(
+                MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() },
+                first,
+            );
+            link.wake_worker();
+            self.sources.push(Source::new(link, line));
+        }
     }
 
     async fn run(mut self, turn: OwnedSemaphorePermit) {
@@ -155,15 +182,22 @@ impl Session {
         }
         let all_back = timeout(ORDER_TIME, self.take_back()).await.is_ok();
         ending = self.drain(ending).await;
+        if all_back {
+            // Before the end of the file: a reader that has it finds the counters complete.
+            self.count();
+        }
         self.close(ending);
         // The reader gets its end now, however long a worker takes.
         let (closed, _) = mpsc::channel(1);
-        drop(std::mem::replace(&mut self.out, closed));
+        drop(mem::replace(&mut self.out, closed));
         if !all_back {
             tracing::warn!(
                 "a worker is late to end its part of a capture: there can be no other until it has"
             );
             self.take_back().await;
+            // The last packets of such a worker come too late for the file.
+            while self.collect(self.written) {}
+            self.count();
         }
         // Another capture may begin once the memory of this one is free.
         drop(self);
@@ -181,12 +215,10 @@ impl Session {
         }
     }
 
-    /// Waits until all workers have given their mirrors back.
+    /// Waits until all workers have given their mirrors back, or have ended.
     async fn take_back(&mut self) {
         loop {
-            for source in self.sources.iter_mut().filter(|source| !source.is_over) {
-                source.is_over = source.link.capture.is_over();
-            }
+            self.sources.iter_mut().for_each(Source::look);
             if self.sources.iter().all(|source| source.is_over) {
                 return;
             }
@@ -197,11 +229,11 @@ impl Session {
     /// Writes the header of the file.
     fn open(&mut self) {
         let application = concat!("ringdns ", env!("CARGO_PKG_VERSION"));
-        pcapng::section(&mut self.blocks, application, &self.request.description);
+        pcapng::section(&mut self.chunk.blocks, application, &self.request.description);
         for source in &self.sources {
             let number = source.link.worker;
             let description = "packets that this worker received and sent, without those of the kernel (TCP)";
-            pcapng::interface(&mut self.blocks, &format!("worker{number}"), description);
+            pcapng::interface(&mut self.chunk.blocks, &format!("worker{number}"), description);
         }
     }
 
@@ -209,8 +241,8 @@ impl Session {
     async fn record(&mut self, deadline: Instant) -> Ending {
         loop {
             let found = self.collect(self.request.packets);
-            if !self.blocks.is_empty()
-                && let Err(ending) = self.send().await
+            if !self.chunk.blocks.is_empty()
+                && let Err(ending) = self.send(Instant::now() + STALL, Ending::Stalled).await
             {
                 return ending;
             }
@@ -233,15 +265,16 @@ impl Session {
 
     /// Writes what the workers have left. Returns the reason of the end, which may be another by then.
     async fn drain(&mut self, mut ending: Ending) -> Ending {
+        let deadline = Instant::now() + REST_TIME;
         loop {
-            let is_read = !matches!(ending, Ending::Gone | Ending::Stalled);
+            let is_read = !matches!(ending, Ending::Gone | Ending::Stalled | Ending::Slow);
             let limit = if is_read { self.request.packets } else { self.written };
             if !self.collect(limit) {
                 return ending;
             }
             if is_read
-                && !self.blocks.is_empty()
-                && let Err(worse) = self.send().await
+                && !self.chunk.blocks.is_empty()
+                && let Err(worse) = self.send(deadline, Ending::Slow).await
             {
                 ending = worse;
             }
@@ -253,7 +286,7 @@ impl Session {
     fn collect(&mut self, limit: u64) -> bool {
         let mut found = false;
         for nth in 0..self.sources.len() {
-            if found && self.blocks.len() >= CHUNK {
+            if found && self.chunk.blocks.len() >= CHUNK {
                 return true;
             }
             let Some(source) = self.sources.get(nth) else { break };
@@ -269,14 +302,15 @@ impl Session {
 
     /// Encodes the packets of a page.
     fn encode(&mut self, nth: usize, page: &Page, limit: u64) {
-        let Session { request, epoch, sources, written, blocks, comment, .. } = self;
+        let Session { request, epoch, sources, written, chunk, comment, .. } = self;
         let Some(source) = sources.get_mut(nth) else { return };
         let mut write = |source: &mut Source, packet: &Packet<'_>| {
             if *written >= limit {
                 source.unread += 1;
                 return;
             }
-            pcapng::packet(blocks, packet);
+            pcapng::packet(&mut chunk.blocks, packet);
+            chunk.packets += 1;
             source.written += 1;
             *written += 1;
         };
@@ -316,50 +350,57 @@ impl Session {
         }
     }
 
-    /// Hands the blocks to the reader, which may be slow, but has to go on reading. The last place of
-    /// the channel stays free.
-    async fn send(&mut self) -> Result<(), Ending> {
+    /// Hands the blocks to the reader, which may be slow, but has to make room by the deadline: if not,
+    /// the capture ends for the reason `late`. The last place of the channel stays free.
+    async fn send(&mut self, deadline: Instant, late: Ending) -> Result<(), Ending> {
         let reserved = select! {
             biased;
             () = self.end.notified() => return Err(Ending::Asked),
-            reserved = timeout(STALL, self.out.reserve_many(2)) => reserved,
+            reserved = timeout_at(deadline, self.out.reserve_many(2)) => reserved,
         };
         let Ok(Ok(mut places)) = reserved else {
-            return Err(if self.out.is_closed() { Ending::Gone } else { Ending::Stalled });
+            return Err(if self.out.is_closed() { Ending::Gone } else { late });
         };
         if let Some(place) = places.next() {
-            place.send(std::mem::take(&mut self.blocks));
+            place.send(self.chunk.split());
         }
         Ok(())
     }
 
-    /// Writes the blocks in hand, the counters of the workers, and the reason of the end.
+    /// Writes the blocks in hand, the counts of the workers, and the reason of the end.
     fn close(&mut self, ending: Ending) {
-        let mut last = std::mem::take(&mut self.blocks);
-        let Session { epoch, began, clock, sources, counters, .. } = self;
+        let mut last = self.chunk.split();
+        let Session { epoch, began, clock, sources, .. } = self;
         let comment = format!("the capture ended: {ending}");
         for (interface, source) in sources.iter_mut().enumerate() {
-            // Queries without a reply have no outcome that could pass.
-            source.filtered += source.waiting.len() as u64;
-            let (received, dropped) = (source.line.offered(), source.line.lost() + source.crowded);
-            let accepted = source.written + source.unread;
-            let (delivered, unread) = (source.written, source.unread);
+            source.give_up();
+            let (delivered, unread, dropped) = (source.written, source.unread, source.lost());
+            let accepted = delivered + unread;
+            // A late worker may have offered packets that it has not handed on.
+            let known = accepted + source.filtered + dropped;
+            let received = if source.is_over { source.line.offered() } else { known };
             let times = [*epoch + *began, *epoch + clock.nanos()];
             let counts = Statistics { times, received, dropped, accepted, unread, delivered };
-            pcapng::statistics(&mut last, interface as u32, &counts, &comment);
-            for (counter, count) in [
-                (&counters.offered, received),
-                (&counters.written, source.written),
-                (&counters.filtered, source.filtered),
-                (&counters.unread, source.unread),
-                (&counters.lost, dropped),
-            ] {
-                counter.add(count);
-            }
+            pcapng::statistics(&mut last.blocks, interface as u32, &counts, &comment);
         }
         tracing::info!(written = self.written, "{comment}");
         // There is a place, unless the reader is gone.
         let _ = self.out.try_send(last);
+    }
+
+    /// Adds the packets of all workers to the counters, but for those in chunks, which do so themselves.
+    fn count(&mut self) {
+        for source in &mut self.sources {
+            source.give_up();
+            for (counter, count) in [
+                (&self.counters.offered, source.line.offered().saturating_sub(source.written)),
+                (&self.counters.filtered, source.filtered),
+                (&self.counters.unread, source.unread),
+                (&self.counters.lost, source.lost()),
+            ] {
+                counter.add(count);
+            }
+        }
     }
 }
 

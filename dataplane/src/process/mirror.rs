@@ -235,6 +235,17 @@ impl Mirror {
     }
 }
 
+impl Drop for Mirror {
+    /// Hands on what has been counted, even if the worker ends without a request.
+    fn drop(&mut self) {
+        if let Some(page) = &mut self.page {
+            // Packets of a turn that has not ended are not counted.
+            page.truncate(self.settled);
+        }
+        self.hand_on();
+    }
+}
+
 /// Returns envelope and fate of a frame that got a closer look.
 fn of_slot(slot: &Slot) -> (Envelope, Fate) {
     let fate = match slot.verdict {

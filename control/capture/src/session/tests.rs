@@ -31,6 +31,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+mod ends;
+
 const LONG: Duration = Duration::from_secs(60);
 
 /// Worker on a simulated wire, with a control plane that knows no answer.
@@ -47,19 +49,9 @@ impl Scene {
     fn new() -> Self {
         let (control, generations) = (Arc::new(Doorbell::new().unwrap()), Arc::default());
         let link = Arc::new(Link::new(0, 64, 64, control, generations).unwrap());
-        let settings = WorkerConfig {
-            cache_bytes: BYTES_MIN,
-            rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
-            policy: Arc::default(),
-            records: 64,
-            spin: Duration::ZERO,
-            log: None,
-            demand: None,
-            mirror: None,
-        };
         let clock = Clock::start();
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
-        let mut worker = Worker::new(port, link.clone(), clock, &settings).unwrap();
+        let mut worker = Worker::new(port, link.clone(), clock, &settings()).unwrap();
         let (ends, control) = (Arc::new(AtomicBool::new(false)), link.clone());
         let stop = ends.clone();
         let threads = vec![
@@ -129,6 +121,20 @@ fn until(mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(began.elapsed() < LONG, "it takes too long");
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Returns settings of a worker that logs nothing.
+fn settings() -> WorkerConfig {
+    WorkerConfig {
+        cache_bytes: BYTES_MIN,
+        rules: AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true },
+        policy: Arc::default(),
+        records: 64,
+        spin: Duration::ZERO,
+        log: None,
+        demand: None,
+        mirror: None,
     }
 }
 
