@@ -138,9 +138,9 @@ fn driver(nic: &Nic) -> Finding {
 fn link(nic: &Nic) -> Finding {
     let speed = nic.speed_mbits.map(|speed| format!(", {speed} Mbit/s")).unwrap_or_default();
     if !nic.enabled {
-        let set = |state: &str| format!("ip link set {} {state}", nic.interface);
+        // No change of `--apply`: its undoing could cut off an operator.
         return new("link", Verdict::Fault, format!("{} is switched off", nic.interface))
-            .fix(vec![changes::command(&set("up"), &set("down"))], true);
+            .remedy(format!("ip link set {} up", nic.interface));
     }
     match nic.state.as_str() {
         "down" | "lowerlayerdown" => new("link", Verdict::Fault, format!("{} has no carrier", nic.interface))

@@ -220,7 +220,9 @@ fn vlans_and_busy_polling_matter_where_they_are_used() {
     let found = nic_findings(&i40e, &wanted);
     assert!(of(&found, "vlan").fix.is_none() && told(&found, "vlan").0 == Verdict::Warning);
     i40e.enabled = false;
-    assert_eq!(told(&findings_of(&i40e), "link"), (Verdict::Fault, "ip link set eth1 up"));
+    let found = findings_of(&i40e);
+    assert_eq!(told(&found, "link"), (Verdict::Fault, "ip link set eth1 up"));
+    assert!(of(&found, "link").fix.is_none(), "its undoing would cut off an operator");
 }
 
 #[test]
