@@ -168,10 +168,14 @@ fn queues(nic: &Nic, target: &Target<'_>) -> Finding {
                     (Verdict::Fault, format!("server.queues names queue {}", wanted - 1), wanted)
                 }
                 std::cmp::Ordering::Equal => return fine("queues", said("as server.queues names".into())),
+                // No change of `--apply`: the others may be left to the kernel on purpose.
                 std::cmp::Ordering::Greater => {
-                    let meaning =
-                        "those that server.queues does not name are answered by the kernel".to_owned();
-                    (Verdict::Advice, meaning, wanted)
+                    let meaning = "those that server.queues does not name are answered by the kernel";
+                    let by_hand = match changes::queues(nic, wanted) {
+                        Some(change) => format!("{}, unless the kernel is to have the others", change.make),
+                        None => "name them in server.queues, unless the kernel is to have them".to_owned(),
+                    };
+                    return new("queues", Verdict::Advice, said(meaning.into())).remedy(by_hand);
                 }
             }
         }
