@@ -277,13 +277,15 @@ fn a_host_on_which_all_is_well_has_no_finding() {
 
 #[test]
 fn kernel_and_memory_are_judged() {
-    let with_xdp = |release: &'static str| {
-        changed("kernel", |facts| {
+    let with_xdp = |release: &'static str, falls_back| {
+        let change = |facts: &mut Facts| {
             facts.host.machine.kernel = release.into();
-            facts.wanted.interface = Some("eth1".into());
-        })
+            (facts.wanted.interface, facts.wanted.falls_back) = (Some("eth1".into()), falls_back);
+        };
+        changed("kernel", change).0
     };
-    assert_eq!([with_xdp("5.9.2").0, with_xdp("5.10.0").0], [Verdict::Warning, Verdict::Ok]);
+    assert_eq!([with_xdp("5.9.2", true), with_xdp("5.10.0", true)], [Verdict::Warning, Verdict::Ok]);
+    assert_eq!([with_xdp("5.9.2", false), with_xdp("5.10.0", false)], [Verdict::Fault, Verdict::Ok]);
     assert_eq!(changed("kernel", |facts| facts.host.machine.kernel = "?".into()).0, Verdict::Unknown);
     assert_eq!(changed("interface", |facts| facts.wanted.interface = Some("eth7".into())).0, Verdict::Fault);
     let (verdict, remedy) = changed("bpf_jit", |facts| facts.jit = Some(0));
