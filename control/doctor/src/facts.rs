@@ -73,7 +73,7 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// Addresses of the configuration that no interface has.
     pub absent: Vec<SocketAddr>,
-    /// Chains of nftables at the hook `input` that drop by default, if nftables could be asked.
+    /// Chains of nftables that drop packets to this host by default, if nftables could be asked.
     pub dropping_chains: Option<Vec<String>>,
     /// Unix time.
     pub now: i64,
@@ -269,7 +269,7 @@ fn gateways(table: &str) -> Vec<IpAddr> {
     table.lines().filter_map(gateway).collect()
 }
 
-/// Asks nftables for its chains at the hook `input` that drop by default. `None`: it cannot be asked.
+/// Asks nftables for its chains that drop packets to this host by default. `None`: it cannot be asked.
 fn dropping_chains() -> Option<Vec<String>> {
     let output = Command::new("nft").args(["--json", "list", "chains"]).output().ok()?;
     output.status.success().then(|| dropping(&output.stdout)).flatten()
@@ -278,7 +278,14 @@ fn dropping_chains() -> Option<Vec<String>> {
 fn dropping(json: &[u8]) -> Option<Vec<String>> {
     let all: serde_json::Value = serde_json::from_slice(json).ok()?;
     let chains = all["nftables"].as_array()?.iter().map(|item| &item["chain"]);
-    let drops = chains.filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
+    let sees_queries = |chain: &serde_json::Value| {
+        let word = |name: &str| chain[name].as_str().unwrap_or_default();
+        matches!(
+            (word("family"), word("hook")),
+            ("inet" | "ip" | "ip6" | "bridge", "input") | ("inet" | "netdev", "ingress")
+        )
+    };
+    let drops = chains.filter(|chain| sees_queries(chain) && chain["policy"] == "drop");
     let name = |chain: &serde_json::Value| {
         let word = |name: &str| chain[name].as_str().unwrap_or_default().to_owned();
         format!("{} {} {}", word("family"), word("table"), word("name"))
@@ -318,6 +325,21 @@ mod tests {
             {"chain":{"family":"inet","table":"filter","name":"output","hook":"output","policy":"drop"}}]}"#;
         assert_eq!(dropping(json), Some(vec!["inet filter input".to_owned()]));
         assert_eq!(dropping(b"no JSON"), None);
+    }
+
+    #[test]
+    fn chains_that_see_no_query_are_no_firewall() {
+        let dropped = |family: &str, hook: &str| {
+            let chain = serde_json::json!({
+                "family": family, "table": "t", "name": "c", "hook": hook, "policy": "drop",
+            });
+            let json = serde_json::json!({ "nftables": [{ "chain": chain }] });
+            dropping(json.to_string().as_bytes()).unwrap().len()
+        };
+        let input = ["inet", "ip", "ip6", "bridge", "arp", "netdev"].map(|family| dropped(family, "input"));
+        assert_eq!(input, [1, 1, 1, 1, 0, 0]);
+        assert_eq!(["netdev", "inet", "arp"].map(|family| dropped(family, "ingress")), [1, 1, 0]);
+        assert_eq!(["netdev", "inet"].map(|family| dropped(family, "egress")), [0, 0]);
     }
 
     #[test]
