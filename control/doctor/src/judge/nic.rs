@@ -2,7 +2,7 @@
 
 use super::{Completed, fine, new, unknown};
 use crate::{changes, facts::Facts, nic::Nic};
-use ringdns_api::{Finding, Verdict};
+use ringdns_api::{Finding, Verdict, quoted};
 
 /// Drivers with zero-copy sockets (`grep -l XDP_SETUP_XSK_POOL` in Linux 6.18 `drivers/net`).
 const ZERO_COPY: [&str; 13] = [
@@ -131,7 +131,7 @@ fn driver(nic: &Nic) -> Finding {
             Verdict::Advice,
             format!("{name} is not known to have XDP: the generic mode, which is slow, will do"),
         )
-        .remedy(format!("ringbench nic {} tries every mode", nic.interface)),
+        .remedy(format!("ringbench nic {} tries every mode", quoted(&nic.interface))),
     }
 }
 
@@ -140,7 +140,7 @@ fn link(nic: &Nic) -> Finding {
     if !nic.enabled {
         // No change of `--apply`: its undoing could cut off an operator.
         return new("link", Verdict::Fault, format!("{} is switched off", nic.interface))
-            .remedy(format!("ip link set {} up", nic.interface));
+            .remedy(format!("ip link set {} up", quoted(&nic.interface)));
     }
     match nic.state.as_str() {
         "down" | "lowerlayerdown" => new("link", Verdict::Fault, format!("{} has no carrier", nic.interface))
@@ -224,7 +224,7 @@ fn rss(nic: &Nic, target: &Target<'_>) -> Finding {
             Verdict::Warning,
             format!("the indirection table leaves out queue {}: its worker is idle", empty.join(", ")),
         )
-        .remedy(format!("ethtool -X {} equal {}", nic.interface, nic.queues()));
+        .remedy(format!("ethtool -X {} equal {}", quoted(&nic.interface), nic.queues()));
     }
     let told = [("udp4", &nic.udp4_hash), ("udp6", &nic.udp6_hash)];
     let lacking: Vec<&str> = told
@@ -241,7 +241,7 @@ fn rss(nic: &Nic, target: &Target<'_>) -> Finding {
         );
         let finding = new("rss", Verdict::Warning, evidence);
         let changes = changes::hash(nic);
-        let by_hand = format!("ethtool -N {} rx-flow-hash {} sdfn", nic.interface, lacking[0]);
+        let by_hand = format!("ethtool -N {} rx-flow-hash {} sdfn", quoted(&nic.interface), lacking[0]);
         return if changes.is_empty() { finding.remedy(by_hand) } else { finding.fix(changes, false) };
     }
     match (nic.by_ethtool, told.iter().all(|(_, hash)| hash.is_some())) {
@@ -316,7 +316,7 @@ fn mtu(nic: &Nic) -> Finding {
         "{}: frames exceed a page, which XDP takes with Linux 5.18 or later and a driver with multi-buffer XDP only; otherwise in the slow generic mode",
         nic.mtu
     );
-    new("mtu", Verdict::Advice, evidence).remedy(format!("ip link set {} mtu 1500", nic.interface))
+    new("mtu", Verdict::Advice, evidence).remedy(format!("ip link set {} mtu 1500", quoted(&nic.interface)))
 }
 
 fn interrupts(nic: &Nic, target: &Target<'_>) -> Finding {

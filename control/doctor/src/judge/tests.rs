@@ -226,6 +226,8 @@ fn vlans_and_busy_polling_matter_where_they_are_used() {
     let found = findings_of(&i40e);
     assert_eq!(told(&found, "link"), (Verdict::Fault, "ip link set eth1 up"));
     assert!(of(&found, "link").fix.is_none(), "its undoing would cut off an operator");
+    i40e.interface = "a;b".into();
+    assert_eq!(told(&findings_of(&i40e), "link").1, "ip link set 'a;b' up");
 }
 
 #[test]
