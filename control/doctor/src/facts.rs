@@ -138,8 +138,9 @@ pub enum CheckedSeverity {
 
 impl Facts {
     /// Reads the facts that this process reaches. `files`: files that are older than the present, such as
-    /// the configuration. What only a caller knows (`checked`, `problems`) is left out.
-    pub fn gather(wanted: Wanted, files: &[&Path], reach: Reach) -> Self {
+    /// the configuration. `problems`: those that a running ringdnsd told. What `ringdnsd --check` finds is left
+    /// to the caller.
+    pub fn gather(wanted: Wanted, files: &[&Path], reach: Reach, problems: Option<Vec<Problem>>) -> Self {
         let all = reach == Reach::All;
         let exists = |interface: &&String| class(interface).exists();
         let read = if all { Nic::read } else { Nic::read_without_programs };
@@ -152,9 +153,10 @@ impl Facts {
         let core = |worker| plan.of_worker(worker as usize).first().map(|core| core.id);
         let targets = wanted.upstreams.iter().flat_map(|upstream| &upstream.addresses);
         let daemon = if all { daemon() } else { own() };
-        // A running ringdnsd says how its upstreams do. This comes first: it makes the kernel look for
-        // neighbours.
-        let asked = (all && daemon.is_none()).then(|| upstreams::ask(&wanted.upstreams));
+        // A running ringdnsd says how its upstreams do. One that answers runs, even if /proc hides it. This comes
+        // first: it makes the kernel look for neighbours.
+        let has_daemon = daemon.is_some() || problems.is_some();
+        let asked = (all && !has_daemon).then(|| upstreams::ask(&wanted.upstreams));
         Facts {
             host: Host::read(),
             has_vlan_devices: wanted.interface.as_deref().is_some_and(has_vlan_devices),
@@ -184,7 +186,7 @@ impl Facts {
                 .collect(),
             nic,
             checked: None,
-            problems: None,
+            problems,
             wanted,
         }
     }
@@ -344,8 +346,14 @@ mod tests {
 
     #[test]
     fn a_host_is_read_without_a_configuration() {
-        let facts = Facts::gather(Wanted::default(), &[], Reach::Inside);
+        let facts = Facts::gather(Wanted::default(), &[], Reach::Inside, None);
         assert!(facts.cores > 0 && facts.bounding.is_some() && facts.asked.is_none());
         assert!(!facts.worker_cores.is_empty(), "{facts:?}");
+    }
+
+    #[test]
+    fn a_ringdnsd_that_answers_runs() {
+        let facts = Facts::gather(Wanted::default(), &[], Reach::All, Some(Vec::new()));
+        assert_eq!(facts.asked, None, "it says itself how its upstreams do");
     }
 }

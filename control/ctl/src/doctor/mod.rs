@@ -194,10 +194,10 @@ impl Place {
         if self.interface.is_some() {
             wanted.interface.clone_from(&self.interface);
         }
-        let mut facts = Facts::gather(wanted, &[&self.config], Reach::All);
+        let problems = problems(ringdnsd).await;
+        let mut facts = Facts::gather(wanted, &[&self.config], Reach::All, problems);
         facts.checked =
             Some(check(&self.config, self.user.as_deref()).unwrap_or_else(|error| vec![unchecked(&error)]));
-        facts.problems = problems(ringdnsd).await;
         facts
     }
 }
