@@ -8,7 +8,7 @@ mod tests;
 use crate::{offline, table::table_width, talk::Ringdnsd};
 use anyhow::Context;
 use clap::Args;
-use ringdns_api::{DaemonStatus, Finding, Verdict};
+use ringdns_api::{Change, DaemonStatus, Finding, Verdict};
 use ringdns_common::printable::Printable;
 use ringdns_config::Config;
 use ringdns_doctor::{
@@ -68,6 +68,19 @@ struct Deed {
     command: String,
     /// Reason why it was not carried out.
     error: Option<String>,
+    /// Whether it was tried, and failed.
+    failed: bool,
+}
+
+impl Deed {
+    fn new(check: &str, command: String, error: Option<&UndoError>) -> Self {
+        Deed {
+            check: check.to_owned(),
+            command,
+            error: error.map(UndoError::to_string),
+            failed: error.is_some_and(|error| !matches!(error, UndoError::Running)),
+        }
+    }
 }
 
 impl Doctor {
@@ -108,19 +121,17 @@ impl Doctor {
             let Some(fix) = finding.fix.as_ref().filter(|fix| fix.resets_link == resets_link) else {
                 continue;
             };
-            let deed = |command: String, error| Deed { check: finding.check.clone(), command, error };
+            let deed = |command: String, error: Option<&UndoError>| Deed::new(&finding.check, command, error);
             if resets_link && is_running {
-                let reason = UndoError::Running.to_string();
-                deeds.extend(
-                    fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason.clone()))),
-                );
+                let left = |change: &Change| deed(change.make.to_string(), Some(&UndoError::Running));
+                deeds.extend(fix.changes.iter().map(left));
                 continue;
             }
             let (made, result) = file.apply(finding);
             deeds.extend(made.iter().map(|change| deed(change.make.to_string(), None)));
             if let Err(error) = result {
                 let command = fix.changes.get(made.len()).map(|change| change.make.to_string());
-                deeds.push(deed(command.unwrap_or_default(), Some(error.to_string())));
+                deeds.push(deed(command.unwrap_or_default(), Some(&error)));
             }
         }
         Ok(deeds)
@@ -129,10 +140,8 @@ impl Doctor {
     /// Undoes all changes, prints them and returns the exit code.
     fn undo(&self, is_running: bool, json: bool) -> anyhow::Result<ExitCode> {
         let undone = UndoFile::open(&self.undo_file)?.undo(is_running);
-        let deed = |(applied, result): (Applied, Result<(), UndoError>)| Deed {
-            check: applied.check,
-            command: applied.change.undo.to_string(),
-            error: result.err().map(|error| error.to_string()),
+        let deed = |(applied, result): (Applied, Result<(), UndoError>)| {
+            Deed::new(&applied.check, applied.change.undo.to_string(), result.err().as_ref())
         };
         let deeds: Vec<Deed> = undone.into_iter().map(deed).collect();
         let mut out = io::stdout().lock();
@@ -154,14 +163,16 @@ fn print(findings: &[Finding], deeds: &[Deed], json: bool) -> anyhow::Result<Exi
         screen::deeds("changed", deeds, table_width(), &mut out)?;
         screen::findings(findings, table_width(), &mut out)?;
     }
-    Ok(code(findings))
+    Ok(code(findings, deeds))
 }
 
-/// Returns the exit code for findings: that of `ringctl check`.
-fn code(findings: &[Finding]) -> ExitCode {
+/// Returns the exit code for findings, which is that of `ringctl check`. A change that failed is no less than a
+/// warning.
+fn code(findings: &[Finding], deeds: &[Deed]) -> ExitCode {
     match findings.iter().map(|finding| finding.verdict).max() {
         Some(Verdict::Fault) => ExitCode::from(2),
         Some(Verdict::Warning) => ExitCode::from(1),
+        _ if deeds.iter().any(|deed| deed.failed) => ExitCode::from(1),
         _ => ExitCode::SUCCESS,
     }
 }

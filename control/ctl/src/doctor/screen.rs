@@ -45,10 +45,12 @@ pub fn findings(findings: &[Finding], width: usize, out: &mut dyn Write) -> io::
 
 /// Prints changes that were made, `done`, or were not.
 pub fn deeds(done: &str, deeds: &[Deed], width: usize, out: &mut dyn Write) -> io::Result<()> {
-    for Deed { check, command, error } in deeds {
+    for Deed { check, command, error, failed } in deeds {
         let (mut label, text) = match error {
             None => (done, format!("{check}: {command}")),
-            Some(error) => ("left", format!("{check}: {command}: {error}")),
+            Some(error) => {
+                (if *failed { "failed" } else { "left" }, format!("{check}: {command}: {error}"))
+            }
         };
         for line in wrapped(&Printable(text).to_string(), width - VERDICT) {
             writeln!(out, "{label:VERDICT$}{line}")?;

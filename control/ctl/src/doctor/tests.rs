@@ -73,12 +73,15 @@ fn changes_say_what_was_left_and_why() {
         check: "queues".into(),
         command: "ethtool -L eth1 combined 4".into(),
         error: error.map(Into::into),
+        failed: false,
     };
     let text = shown(|out| screen::deeds("changed", &[deed(None), deed(Some("no\u{1b}"))], 80, out));
     assert_eq!(
         text,
         "changed  queues: ethtool -L eth1 combined 4\nleft     queues: ethtool -L eth1 combined 4: no\\u{1b}\n"
     );
+    let text = shown(|out| screen::deeds("changed", &[Deed { failed: true, ..deed(Some("no")) }], 80, out));
+    assert_eq!(text, "failed   queues: ethtool -L eth1 combined 4: no\n");
     let long = [deed(Some(&UndoError::Running.to_string())), deed(Some(&"reason ".repeat(40)))];
     let text = shown(|out| screen::deeds("changed", &long, 80, out));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -87,12 +90,29 @@ fn changes_say_what_was_left_and_why() {
 #[test]
 fn exit_codes_are_those_of_check() {
     let code_of = |verdict| {
-        format!("{:?}", code(&[finding("a", Verdict::Ok, "", None), finding("b", verdict, "", None)]))
+        let findings = [finding("a", Verdict::Ok, "", None), finding("b", verdict, "", None)];
+        format!("{:?}", code(&findings, &[]))
     };
     let codes =
         [Verdict::Ok, Verdict::Unknown, Verdict::Advice, Verdict::Warning, Verdict::Fault].map(code_of);
     let expected = [0, 0, 0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code)));
     assert_eq!(codes, expected);
+}
+
+#[test]
+fn a_change_that_failed_is_no_success() {
+    let code_of = |error: Option<&UndoError>, verdict| {
+        let deeds = [Deed::new("queues", "ethtool".into(), error), Deed::new("rss", "ethtool".into(), None)];
+        format!("{:?}", code(&[finding("a", verdict, "", None)], &deeds))
+    };
+    let failed = UndoError::Write { path: "/undo.json".into(), source: io::ErrorKind::PermissionDenied.into() };
+    let codes = [
+        code_of(None, Verdict::Advice),
+        code_of(Some(&UndoError::Running), Verdict::Advice),
+        code_of(Some(&failed), Verdict::Advice),
+        code_of(Some(&failed), Verdict::Fault),
+    ];
+    assert_eq!(codes, [0, 0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code))));
 }
 
 #[test]
