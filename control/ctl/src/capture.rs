@@ -116,12 +116,13 @@ fn open(path: &Path) -> anyhow::Result<File> {
     let said = || format!("writing {}", path.display());
     let flags = OFlags::NOFOLLOW.bits().cast_signed();
     let mut options = OpenOptions::new();
-    let file = match options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path) {
-        Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            bail!("{}: it is a link: give another path", path.display())
-        }
-        opened => opened.with_context(said)?,
-    };
+    let file =
+        match options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                bail!("{}: it is a link: give another path", path.display())
+            }
+            opened => opened.with_context(said)?,
+        };
     if file.metadata().with_context(said)?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600)).with_context(said)?;
         file.set_len(0).with_context(said)?;

@@ -1,6 +1,7 @@
 //! Facts that are gathered, and the ways to them.
 
 use crate::{
+    access::Access,
     certificate::Certificate,
     host::Host,
     neighbours::{Neighbour, neighbours},
@@ -43,6 +44,8 @@ pub struct Facts {
     pub host: Host,
     /// NIC of the configuration, if it exists.
     pub nic: Option<Nic>,
+    /// Ways to this host, beside the NIC of the configuration.
+    pub access: Option<Access>,
     /// Whether VLAN devices are on the interface.
     pub has_vlan_devices: bool,
     /// Number of cores of this process.
@@ -159,6 +162,7 @@ impl Facts {
         let asked = (all && !has_daemon).then(|| upstreams::ask(&wanted.upstreams));
         Facts {
             host: Host::read(),
+            access: nic.as_ref().filter(|_| all).map(|nic| Access::read(&nic.interface)),
             has_vlan_devices: wanted.interface.as_deref().is_some_and(has_vlan_devices),
             cores,
             workers,

@@ -8,11 +8,12 @@ mod tests;
 use crate::{offline, table::table_width, talk::Ringdnsd};
 use anyhow::Context;
 use clap::Args;
-use ringdns_api::{Change, DaemonStatus, Finding, Verdict};
+use ringdns_api::{DaemonStatus, Finding, Verdict};
 use ringdns_common::printable::Printable;
 use ringdns_config::Config;
 use ringdns_doctor::{
-    Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, daemon, judge,
+    Access, Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, daemon, judge,
+    reset_refused,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,14 +33,18 @@ pub struct Doctor {
     #[command(flatten)]
     place: Place,
     /// Make the safe changes: queues, hash and ring sizes of the NIC, offloads, interrupts, settings of the
-    /// kernel. Each former value is written down first. While ringdnsd runs, changes that would reset the
-    /// NIC are left out.
+    /// kernel. Each former value is written down first. Changes that would reset the NIC are left out while
+    /// ringdnsd runs, and where they could cut you off (see --reset-link).
     #[arg(long, conflicts_with = "undo")]
     apply: bool,
-    /// Undo what --apply changed since the host was started, the last change first. While ringdnsd runs,
-    /// changes that reset the NIC stay.
+    /// Undo what --apply changed since the host was started, the last change first. Changes that reset the
+    /// NIC stay while ringdnsd runs, and where they could cut you off (see --reset-link).
     #[arg(long)]
     undo: bool,
+    /// Let --apply and --undo reset a NIC that has the default route, or the address of your SSH connection:
+    /// you may be cut off.
+    #[arg(long)]
+    reset_link: bool,
     /// File in which --apply writes the former values down.
     #[arg(long, value_name = "FILE", default_value = "/var/lib/ringctl/doctor-undo.json")]
     undo_file: PathBuf,
@@ -78,7 +83,7 @@ impl Deed {
             check: check.to_owned(),
             command,
             error: error.map(UndoError::to_string),
-            failed: error.is_some_and(|error| !matches!(error, UndoError::Running)),
+            failed: error.is_some_and(|error| !matches!(error, UndoError::Running | UndoError::Access(_))),
         }
     }
 }
@@ -92,7 +97,7 @@ impl Doctor {
                 "only the host itself can be changed: leave --url out"
             );
             let findings: Vec<Finding> = serde_json::from_slice(&ringdnsd.get("/v1/doctor").await?)?;
-            return print(&findings, &[], json);
+            return print(&findings, &[], None, json);
         }
         if self.undo {
             return self.undo(is_running(ringdnsd).await, json);
@@ -102,29 +107,31 @@ impl Doctor {
         if self.apply {
             // Another number of queues has other interrupts, and another hash.
             for resets_link in [true, false] {
-                let made = self.apply(&judge(&facts), resets_link, is_running(ringdnsd).await)?;
+                let made = self.apply(&facts, resets_link, is_running(ringdnsd).await)?;
                 if !made.is_empty() {
                     facts = self.place.facts(ringdnsd).await;
                 }
                 deeds.extend(made);
             }
         }
-        print(&judge(&facts), &deeds, json)
+        let risk = facts.access.as_ref().filter(|_| !self.reset_link).and_then(Access::risk);
+        print(&judge(&facts), &deeds, risk.as_deref(), json)
     }
 
-    /// Makes the changes of findings: those that reset the NIC, or the others.
-    fn apply(&self, findings: &[Finding], resets_link: bool, is_running: bool) -> anyhow::Result<Vec<Deed>> {
+    /// Makes the changes that facts ask for: those that reset the NIC, or the others.
+    fn apply(&self, facts: &Facts, resets_link: bool, is_running: bool) -> anyhow::Result<Vec<Deed>> {
         let mut file = UndoFile::open(&self.undo_file)?;
         let mut deeds = Vec::new();
+        let refused = reset_refused(is_running, facts.access.as_ref().filter(|_| !self.reset_link));
+        let findings = judge(facts);
         let wanted = findings.iter().filter(|finding| finding.verdict > Verdict::Ok);
         for finding in wanted {
             let Some(fix) = finding.fix.as_ref().filter(|fix| fix.resets_link == resets_link) else {
                 continue;
             };
             let deed = |command: String, error: Option<&UndoError>| Deed::new(&finding.check, command, error);
-            if resets_link && is_running {
-                let left = |change: &Change| deed(change.make.to_string(), Some(&UndoError::Running));
-                deeds.extend(fix.changes.iter().map(left));
+            if let Some(reason) = refused.as_ref().filter(|_| resets_link) {
+                deeds.extend(fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason))));
                 continue;
             }
             let (made, result) = file.apply(finding);
@@ -139,7 +146,10 @@ impl Doctor {
 
     /// Undoes all changes, prints them and returns the exit code.
     fn undo(&self, is_running: bool, json: bool) -> anyhow::Result<ExitCode> {
-        let undone = UndoFile::open(&self.undo_file)?.undo(is_running);
+        let undone = UndoFile::open(&self.undo_file)?.undo(|applied| {
+            let access = applied.interface().filter(|_| !self.reset_link).map(Access::read);
+            reset_refused(is_running, access.as_ref())
+        });
         let deed = |(applied, result): (Applied, Result<(), UndoError>)| {
             Deed::new(&applied.check, applied.change.undo.to_string(), result.err().as_ref())
         };
@@ -154,14 +164,14 @@ impl Doctor {
     }
 }
 
-/// Prints findings, and the deeds before them.
-fn print(findings: &[Finding], deeds: &[Deed], json: bool) -> anyhow::Result<ExitCode> {
+/// Prints findings, and the deeds before them. `risk`: reason why a reset of the NIC is left out.
+fn print(findings: &[Finding], deeds: &[Deed], risk: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{}", json!({ "findings": findings, "changes": deeds }))?;
     } else {
         screen::deeds("changed", deeds, table_width(), &mut out)?;
-        screen::findings(findings, table_width(), &mut out)?;
+        screen::findings(findings, risk, table_width(), &mut out)?;
     }
     Ok(code(findings, deeds))
 }

@@ -62,9 +62,23 @@ fn shown(show: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn findings_fit_80_columns_the_worst_first() {
-    let text = shown(|out| screen::findings(&found(), 80, out));
+    let text = shown(|out| screen::findings(&found(), None, 80, out));
     assert_screen(&text, "src/doctor/testdata/findings.txt");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn a_change_that_could_cut_off_the_operator_is_marked() {
+    let change =
+        Change { make: Step::run("ethtool -G eth1 rx 2048"), undo: Step::run("ethtool -G eth1 rx 512") };
+    let of = |resets_link| {
+        let fix = Some(Fix { changes: vec![change.clone()], resets_link });
+        let one = Finding { fix, ..finding("rings", Verdict::Advice, "rx 512", Some("ethtool")) };
+        let text = shown(|out| screen::findings(&[one], Some("eth1 has the default route"), 80, out));
+        text.lines().nth(2).unwrap().to_owned()
+    };
+    assert_eq!(of(true), "         left out without --reset-link: eth1 has the default route");
+    assert!(of(false).starts_with("0 faults"), "{}", of(false));
 }
 
 #[test]
@@ -105,7 +119,8 @@ fn a_change_that_failed_is_no_success() {
         let deeds = [Deed::new("queues", "ethtool".into(), error), Deed::new("rss", "ethtool".into(), None)];
         format!("{:?}", code(&[finding("a", verdict, "", None)], &deeds))
     };
-    let failed = UndoError::Write { path: "/undo.json".into(), source: io::ErrorKind::PermissionDenied.into() };
+    let failed =
+        UndoError::Write { path: "/undo.json".into(), source: io::ErrorKind::PermissionDenied.into() };
     let codes = [
         code_of(None, Verdict::Advice),
         code_of(Some(&UndoError::Running), Verdict::Advice),
