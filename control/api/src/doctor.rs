@@ -1,7 +1,7 @@
 //! Findings of `ringctl doctor`, and the changes that mend them.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, path::PathBuf};
+use std::{borrow::Cow, fmt, path::PathBuf};
 use utoipa::ToSchema;
 
 /// Verdict of a check, from the best to the worst.
@@ -86,9 +86,24 @@ pub enum Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Write { path, text } => write!(f, "echo {text} > {}", path.display()),
-            Step::Run(words) => f.write_str(&words.join(" ")),
+            Step::Write { path, text } => {
+                write!(f, "echo {} > {}", quoted(text), quoted(&path.to_string_lossy()))
+            }
+            Step::Run(words) => {
+                let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+                f.write_str(&words.join(" "))
+            }
         }
+    }
+}
+
+/// Returns a word as a POSIX shell takes it: the kernel allows names of interfaces that a shell would
+/// interpret.
+pub fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._@:-/".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', r"'\''")).into(),
     }
 }
 
@@ -96,5 +111,27 @@ impl Step {
     /// Returns a command of words that spaces separate.
     pub fn run(command: &str) -> Self {
         Step::Run(command.split(' ').map(str::to_owned).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_a_shell_would_interpret_are_quoted() {
+        for (name, shown) in [
+            ("eth1.100@br-0:1_a", "eth1.100@br-0:1_a"),
+            ("a;reboot", "'a;reboot'"),
+            ("$(id)", "'$(id)'"),
+            ("it's", r"'it'\''s'"),
+            ("\u{e9}th", "'\u{e9}th'"),
+        ] {
+            let run = Step::run(&format!("ethtool -G {name} rx 2048"));
+            assert_eq!(run.to_string(), format!("ethtool -G {shown} rx 2048"));
+        }
+        let write = Step::Write { path: "/sys/class/net/a&b/threaded".into(), text: "0-3".into() };
+        assert_eq!(write.to_string(), "echo 0-3 > '/sys/class/net/a&b/threaded'");
+        assert_eq!(quoted(""), "''");
     }
 }

@@ -18,7 +18,7 @@ mod sweeps;
 pub use access::{AuditRecord, CallerView, Refused, Role};
 pub use busiest::{Ranking, RankingKind, RankingRow};
 pub use config::{ConfigDifference, ConfigView};
-pub use doctor::{Change, Finding, Fix, Step, Verdict};
+pub use doctor::{Change, Finding, Fix, Step, Verdict, quoted};
 pub use explain::{Explained, ExplainedMiss, ExplainedUpstream, ExplainedWorker};
 pub use history::{History, HistoryPoint};
 pub use policy::{

@@ -161,10 +161,8 @@ impl Session {
         for link in links {
             let line = Arc::new(MirrorLine::new(PAGES));
             let (sieve, directions) = (sieve.clone(), self.request.filter.directions());
-            link.capture.begin(
-                MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() },
-                first,
-            );
+            link.capture
+                .begin(MirrorConfig { line: line.clone(), sieve, directions, seed: rand::random() }, first);
             link.wake_worker();
             self.sources.push(Source::new(link, line));
         }

@@ -22,7 +22,9 @@ pub fn create_anew(path: &Path, mode: u32) -> io::Result<File> {
 /// link would be lost.
 pub fn check_replaceable(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
-        Ok(found) if !found.is_file() => Err(io::Error::other("it exists, and is no file: give another path")),
+        Ok(found) if !found.is_file() => {
+            Err(io::Error::other("it exists, and is no file: give another path"))
+        }
         _ => Ok(()),
     }
 }

@@ -77,7 +77,7 @@ pub fn with_defaults(written: &Table) -> Table {
     complete
 }
 
-/// Returns tables without passwords and parameters in URLs.
+/// Returns tables without users, passwords and parameters in URLs.
 pub fn masked(tables: &Table) -> Table {
     tables.iter().map(|(key, value)| (key.clone(), masked_value(value))).collect()
 }
@@ -232,17 +232,21 @@ fn masked_value(value: &Value) -> Value {
     }
 }
 
+/// Returns the user and the password of a URL, from what follows its `://`.
+pub fn user_info(rest: &str) -> Option<&str> {
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let last = rest.rfind('@')?;
+    // A password may have an unescaped slash.
+    let is_whole = last < authority || rest[..last].contains(':');
+    Some(&rest[..if is_whole { last } else { rest[..authority].rfind('@')? }])
+}
+
 /// Returns a text without what is between `://` and `@`, and without what follows `?`, if it is a URL.
 fn masked_text(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A password may have an unescaped slash.
-    let end = rest.rfind('@').filter(|at| *at < authority || rest[..*at].contains(':'));
-    let rest = match end {
-        Some(at) => {
-            let user = rest[..at].split(':').next().unwrap_or_default();
-            format!("{user}:{HIDDEN}{}", &rest[at..])
-        }
+    let rest = match user_info(rest) {
+        // The user alone may be a token.
+        Some(secret) => format!("{HIDDEN}{}", &rest[secret.len()..]),
         None => rest.to_owned(),
     };
     let rest = match rest.split_once('?') {
@@ -280,9 +284,13 @@ mod tests {
     #[test]
     fn secrets_are_hidden() {
         for (text, shown) in [
-            ("redis://user:hush@h:6379/0", "redis://user:***@h:6379/0"),
-            ("redis://:hush@h", "redis://:***@h"),
-            ("redis://:hu/sh@h", "redis://:***@h"),
+            ("redis://user:hush@h:6379/0", "redis://***@h:6379/0"),
+            ("redis://:hush@h", "redis://***@h"),
+            ("redis://:hu/sh@h", "redis://***@h"),
+            ("https://hush@lists.example/a", "https://***@lists.example/a"),
+            ("https://hush%40sh:@lists.example", "https://***@lists.example"),
+            ("https://hush@lists.example/@a", "https://***@lists.example/@a"),
+            ("https://lists.example/@a", "https://lists.example/@a"),
             ("https://lists.example/a?token=hush", "https://lists.example/a?***"),
             ("https://lists.example/a", "https://lists.example/a"),
             ("tls://9.9.9.9#dns.quad9.net", "tls://9.9.9.9#dns.quad9.net"),

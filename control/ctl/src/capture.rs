@@ -6,11 +6,12 @@ use clap::Args;
 use http_body_util::BodyExt;
 use hyper::Method;
 use ringdns_common::{printable::Printable, units::TimeSpan};
+use rustix::{fs::OFlags, io::Errno};
 use serde_json::json;
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions, Permissions},
     io::{self, IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -68,7 +69,7 @@ impl Capture {
         let mut body = ringdnsd.stream(&self.path()).await?;
         let mut out: Box<dyn Write> = match to_stdout {
             true => Box::new(io::stdout().lock()),
-            false => Box::new(self.open()?),
+            false => Box::new(open(&self.output)?),
         };
         let mut file = PacketFile::default();
         let (mut told, mut ends): (bool, Option<Instant>) = (false, None);
@@ -107,13 +108,26 @@ impl Capture {
         parameters.extend(filter.parameters());
         format!("/v1/capture?{}", parameters.join("&"))
     }
+}
 
-    /// Opens the file, which is the owner's alone if it is new: it shows packets of clients.
-    fn open(&self) -> anyhow::Result<impl Write + use<>> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&self.output).with_context(|| format!("writing {}", self.output.display()))
+/// Opens a file, which becomes its owner's alone: it shows packets of clients. Pipes and devices stay as they
+/// are; links are refused.
+fn open(path: &Path) -> anyhow::Result<File> {
+    let said = || format!("writing {}", path.display());
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file =
+        match options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path) {
+            Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                bail!("{}: it is a link: give another path", path.display())
+            }
+            opened => opened.with_context(said)?,
+        };
+    if file.metadata().with_context(said)?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600)).with_context(said)?;
+        file.set_len(0).with_context(said)?;
     }
+    Ok(file)
 }
 
 /// Asks ringdnsd to end the capture. Returns false if it was asked before, or cannot be.
@@ -226,6 +240,35 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+    use std::fs;
+
+    #[test]
+    fn a_file_that_exists_becomes_its_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, link, pipe] = ["file", "link", "pipe"].map(|name| folder.path().join(name));
+        fs::write(&path, "before").unwrap();
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let refused = open(&link).unwrap_err().to_string();
+        assert!(refused.contains("it is a link"), "{refused}");
+        assert_eq!((mode(), fs::read_to_string(&path).unwrap().as_str()), (0o644, "before"));
+        open(&path).unwrap().write_all(b"now").unwrap();
+        assert_eq!((mode(), fs::read_to_string(&path).unwrap().as_str()), (0o600, "now"));
+
+        let device = || fs::metadata("/dev/null").unwrap().permissions();
+        let before = device();
+        open(Path::new("/dev/null")).unwrap().write_all(b"packet").unwrap();
+        assert_eq!(device(), before);
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
+        // Without a reader, opening it would wait for one.
+        let mut reader = OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+        open(&pipe).unwrap().write_all(b"packet").unwrap();
+        let mut read = [0; 6];
+        io::Read::read_exact(&mut reader, &mut read).unwrap();
+        assert_eq!(&read, b"packet");
+    }
 
     fn block(kind: u32, body: &[u8]) -> Vec<u8> {
         let len = (body.len() as u32 + 12).to_le_bytes();

@@ -44,8 +44,7 @@ impl OfflineTest<'_> {
 pub(super) fn program() -> PathBuf {
     // The package has ringctl in /usr/bin, and ringdnsd in /usr/sbin, which is in few users' search paths.
     let places = [RINGDNSD, "../sbin/ringdnsd"];
-    let beside = |own: PathBuf| {
-        places.map(|place| own.with_file_name(place)).into_iter().find(|path| path.is_file())
-    };
+    let beside =
+        |own: PathBuf| places.map(|place| own.with_file_name(place)).into_iter().find(|path| path.is_file());
     env::current_exe().ok().and_then(beside).unwrap_or_else(|| RINGDNSD.into())
 }

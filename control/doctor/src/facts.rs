@@ -1,6 +1,7 @@
 //! Facts that are gathered, and the ways to them.
 
 use crate::{
+    access::Access,
     certificate::Certificate,
     host::Host,
     neighbours::{Neighbour, neighbours},
@@ -43,6 +44,8 @@ pub struct Facts {
     pub host: Host,
     /// NIC of the configuration, if it exists.
     pub nic: Option<Nic>,
+    /// Ways to this host, beside the NIC of the configuration.
+    pub access: Option<Access>,
     /// Whether VLAN devices are on the interface.
     pub has_vlan_devices: bool,
     /// Number of cores of this process.
@@ -73,7 +76,7 @@ pub struct Facts {
     pub routes: Vec<Route>,
     /// Addresses of the configuration that no interface has.
     pub absent: Vec<SocketAddr>,
-    /// Chains of nftables at the hook `input` that drop by default, if nftables could be asked.
+    /// Chains of nftables that drop packets to this host by default, if nftables could be asked.
     pub dropping_chains: Option<Vec<String>>,
     /// Unix time.
     pub now: i64,
@@ -138,8 +141,9 @@ pub enum CheckedSeverity {
 
 impl Facts {
     /// Reads the facts that this process reaches. `files`: files that are older than the present, such as
-    /// the configuration. What only a caller knows (`checked`, `problems`) is left out.
-    pub fn gather(wanted: Wanted, files: &[&Path], reach: Reach) -> Self {
+    /// the configuration. `problems`: those that a running ringdnsd told. What `ringdnsd --check` finds is left
+    /// to the caller.
+    pub fn gather(wanted: Wanted, files: &[&Path], reach: Reach, problems: Option<Vec<Problem>>) -> Self {
         let all = reach == Reach::All;
         let exists = |interface: &&String| class(interface).exists();
         let read = if all { Nic::read } else { Nic::read_without_programs };
@@ -152,11 +156,13 @@ impl Facts {
         let core = |worker| plan.of_worker(worker as usize).first().map(|core| core.id);
         let targets = wanted.upstreams.iter().flat_map(|upstream| &upstream.addresses);
         let daemon = if all { daemon() } else { own() };
-        // A running ringdnsd says how its upstreams do. This comes first: it makes the kernel look for
-        // neighbours.
-        let asked = (all && daemon.is_none()).then(|| upstreams::ask(&wanted.upstreams));
+        // A running ringdnsd says how its upstreams do. One that answers runs, even if /proc hides it. This comes
+        // first: it makes the kernel look for neighbours.
+        let has_daemon = daemon.is_some() || problems.is_some();
+        let asked = (all && !has_daemon).then(|| upstreams::ask(&wanted.upstreams));
         Facts {
             host: Host::read(),
+            access: nic.as_ref().filter(|_| all).map(|nic| Access::read(&nic.interface)),
             has_vlan_devices: wanted.interface.as_deref().is_some_and(has_vlan_devices),
             cores,
             workers,
@@ -184,7 +190,7 @@ impl Facts {
                 .collect(),
             nic,
             checked: None,
-            problems: None,
+            problems,
             wanted,
         }
     }
@@ -269,7 +275,7 @@ fn gateways(table: &str) -> Vec<IpAddr> {
     table.lines().filter_map(gateway).collect()
 }
 
-/// Asks nftables for its chains at the hook `input` that drop by default. `None`: it cannot be asked.
+/// Asks nftables for its chains that drop packets to this host by default. `None`: it cannot be asked.
 fn dropping_chains() -> Option<Vec<String>> {
     let output = Command::new("nft").args(["--json", "list", "chains"]).output().ok()?;
     output.status.success().then(|| dropping(&output.stdout)).flatten()
@@ -278,7 +284,14 @@ fn dropping_chains() -> Option<Vec<String>> {
 fn dropping(json: &[u8]) -> Option<Vec<String>> {
     let all: serde_json::Value = serde_json::from_slice(json).ok()?;
     let chains = all["nftables"].as_array()?.iter().map(|item| &item["chain"]);
-    let drops = chains.filter(|chain| chain["hook"] == "input" && chain["policy"] == "drop");
+    let sees_queries = |chain: &serde_json::Value| {
+        let word = |name: &str| chain[name].as_str().unwrap_or_default();
+        matches!(
+            (word("family"), word("hook")),
+            ("inet" | "ip" | "ip6" | "bridge", "input") | ("inet" | "netdev", "ingress")
+        )
+    };
+    let drops = chains.filter(|chain| sees_queries(chain) && chain["policy"] == "drop");
     let name = |chain: &serde_json::Value| {
         let word = |name: &str| chain[name].as_str().unwrap_or_default().to_owned();
         format!("{} {} {}", word("family"), word("table"), word("name"))
@@ -321,9 +334,30 @@ mod tests {
     }
 
     #[test]
+    fn chains_that_see_no_query_are_no_firewall() {
+        let dropped = |family: &str, hook: &str| {
+            let chain = serde_json::json!({
+                "family": family, "table": "t", "name": "c", "hook": hook, "policy": "drop",
+            });
+            let json = serde_json::json!({ "nftables": [{ "chain": chain }] });
+            dropping(json.to_string().as_bytes()).unwrap().len()
+        };
+        let input = ["inet", "ip", "ip6", "bridge", "arp", "netdev"].map(|family| dropped(family, "input"));
+        assert_eq!(input, [1, 1, 1, 1, 0, 0]);
+        assert_eq!(["netdev", "inet", "arp"].map(|family| dropped(family, "ingress")), [1, 1, 0]);
+        assert_eq!(["netdev", "inet"].map(|family| dropped(family, "egress")), [0, 0]);
+    }
+
+    #[test]
     fn a_host_is_read_without_a_configuration() {
-        let facts = Facts::gather(Wanted::default(), &[], Reach::Inside);
+        let facts = Facts::gather(Wanted::default(), &[], Reach::Inside, None);
         assert!(facts.cores > 0 && facts.bounding.is_some() && facts.asked.is_none());
         assert!(!facts.worker_cores.is_empty(), "{facts:?}");
+    }
+
+    #[test]
+    fn a_ringdnsd_that_answers_runs() {
+        let facts = Facts::gather(Wanted::default(), &[], Reach::All, Some(Vec::new()));
+        assert_eq!(facts.asked, None, "it says itself how its upstreams do");
     }
 }

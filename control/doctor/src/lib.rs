@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod certificate;
 pub mod changes;
 pub mod ethtool;
@@ -19,9 +20,10 @@ mod undo;
 mod upstreams;
 mod wanted;
 
+pub use access::Access;
 pub use certificate::Certificate;
 pub use facts::{Checked, CheckedSeverity, Facts, Process, Reach, Route, daemon};
 pub use judge::{PACKET_MEMORY, Target, judge, nic_findings, of_problem};
 pub use neighbours::Neighbour;
-pub use undo::{Applied, UndoError, UndoFile};
+pub use undo::{Applied, UndoError, UndoFile, reset_refused};
 pub use wanted::{Wanted, WantedUpstream};

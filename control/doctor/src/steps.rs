@@ -1,6 +1,6 @@
 //! Carries out steps of changes.
 
-use ringdns_api::Step;
+use ringdns_api::{Step, quoted};
 use std::{fs, io, path::PathBuf, process::Command};
 
 /// Reason why a step was not carried out.
@@ -56,5 +56,6 @@ pub fn run(words: &[&str]) -> Result<(), StepError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let words: Vec<_> = words.iter().map(|word| quoted(word)).collect();
     Err(StepError::Failed { command: words.join(" "), said })
 }

@@ -1,10 +1,11 @@
 //! Record of changes, from which they are undone.
 
 use crate::{
+    access::Access,
     nic,
     steps::{self, StepError},
 };
-use ringdns_api::{Change, Finding};
+use ringdns_api::{Change, Finding, Step};
 use ringdns_common::files;
 use rustix::{fs::OFlags, process::geteuid};
 use serde::{Deserialize, Serialize};
@@ -53,6 +54,9 @@ pub enum UndoError {
     /// A change resets the NIC, which ringdnsd uses.
     #[error("it resets the NIC: stop ringdnsd first")]
     Running,
+    /// A change resets the NIC by which the operator may have come.
+    #[error("it resets the NIC, and {0}: give --reset-link if you have another way, such as a console")]
+    Access(String),
     /// A change was not made, or was not undone.
     #[error(transparent)]
     Step(#[from] StepError),
@@ -69,6 +73,24 @@ pub struct Applied {
     pub resets_link: bool,
     /// ID of the boot of this host in which the change was made.
     pub boot: String,
+}
+
+impl Applied {
+    /// Returns the interface of a change by `ethtool`.
+    pub fn interface(&self) -> Option<&str> {
+        match &self.change.undo {
+            Step::Run(words) if words.first()? == "ethtool" => words.get(2).map(String::as_str),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the reason why a NIC is not reset, if there is one. `access`: ways that are not to be lost.
+pub fn reset_refused(is_running: bool, access: Option<&Access>) -> Option<UndoError> {
+    if is_running {
+        return Some(UndoError::Running);
+    }
+    access?.risk().map(UndoError::Access)
 }
 
 /// Returns the ID of this boot of the host.
@@ -134,15 +156,18 @@ impl UndoFile {
         (made, Ok(()))
     }
 
-    /// Undoes all changes, the last one first, but for those that reset the NIC if ringdnsd runs. Goes on after
-    /// a failure; those that were not undone stay in the file.
-    pub fn undo(&mut self, is_running: bool) -> Vec<(Applied, Result<(), UndoError>)> {
+    /// Undoes all changes, the last one first, but for those that reset a NIC and are refused. Goes on after a
+    /// failure; those that were not undone stay in the file.
+    pub fn undo(
+        &mut self,
+        refused: impl Fn(&Applied) -> Option<UndoError>,
+    ) -> Vec<(Applied, Result<(), UndoError>)> {
         let mut results = Vec::new();
         let mut left = Vec::new();
         while let Some(applied) = self.applied.pop() {
-            let result = match is_running && applied.resets_link {
-                true => Err(UndoError::Running),
-                false => steps::perform(&applied.change.undo).map_err(UndoError::from),
+            let result = match applied.resets_link.then(|| refused(&applied)).flatten() {
+                Some(reason) => Err(reason),
+                None => steps::perform(&applied.change.undo).map_err(UndoError::from),
             };
             if result.is_err() {
                 left.insert(0, applied.clone());
@@ -208,10 +233,10 @@ mod tests {
         assert!(result.is_ok() && made.len() == 2, "{result:?}");
         assert_eq!(fs::read_to_string(&value).unwrap(), "3");
         let mut file = UndoFile::open(&record).unwrap();
-        assert!(file.undo(false).iter().all(|(_, result)| result.is_ok()));
+        assert!(file.undo(|_| None).iter().all(|(_, result)| result.is_ok()));
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
         assert!(!record.exists(), "nothing is in force");
-        assert!(file.undo(false).is_empty());
+        assert!(file.undo(|_| None).is_empty());
     }
 
     #[test]
@@ -223,7 +248,7 @@ mod tests {
             fs::write(&value, "1").unwrap();
             assert!(file.apply(&finding(vec![changes::value(&value, "1", "2")])).1.is_ok());
         }
-        assert_eq!(file.undo(false).len(), 1);
+        assert_eq!(file.undo(|_| None).len(), 1);
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
     }
 
@@ -237,7 +262,7 @@ mod tests {
         let text = fs::read_to_string(&record).unwrap();
         fs::write(&record, text.replace(&boot(), "another")).unwrap();
         let mut file = UndoFile::open(&record).unwrap();
-        assert!(file.undo(false).is_empty() && !record.exists());
+        assert!(file.undo(|_| None).is_empty() && !record.exists());
         assert_eq!(fs::read_to_string(&value).unwrap(), "2");
     }
 
@@ -249,10 +274,29 @@ mod tests {
         let mut file = UndoFile::open(&record).unwrap();
         let fix = Some(Fix { changes: vec![changes::value(&value, "1", "2")], resets_link: true });
         assert!(file.apply(&Finding { fix, ..finding(Vec::new()) }).1.is_ok());
-        assert!(matches!(file.undo(true)[0].1, Err(UndoError::Running)));
+        assert!(matches!(file.undo(|_| Some(UndoError::Running))[0].1, Err(UndoError::Running)));
         assert_eq!(fs::read_to_string(&value).unwrap(), "2");
-        assert!(UndoFile::open(&record).unwrap().undo(false)[0].1.is_ok());
+        assert!(UndoFile::open(&record).unwrap().undo(|_| None)[0].1.is_ok());
         assert_eq!(fs::read_to_string(&value).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_reset_of_the_operators_nic_is_refused() {
+        let access = |interface: &str| Access {
+            interfaces: vec!["eth1".into()],
+            default_routes: vec![interface.into()],
+            ..Access::default()
+        };
+        assert!(matches!(reset_refused(true, None), Some(UndoError::Running)));
+        assert!(
+            reset_refused(false, None).is_none() && reset_refused(false, Some(&access("eth0"))).is_none()
+        );
+        let reason = reset_refused(false, Some(&access("eth1"))).unwrap().to_string();
+        assert!(reason.contains("eth1 has the default route") && reason.contains("--reset-link"), "{reason}");
+        let applied = |change| Applied { check: "rings".into(), change, resets_link: true, boot: boot() };
+        let rings = changes::command("ethtool -G eth1 rx 2048", "ethtool -G eth1 rx 512");
+        assert_eq!(applied(rings).interface(), Some("eth1"));
+        assert_eq!(applied(changes::value("/proc/irq/1", "1", "2")).interface(), None);
     }
 
     #[test]
@@ -296,7 +340,7 @@ mod tests {
         let mut file = UndoFile::open(&record).unwrap();
         let changes = vec![changes::command("true", "false"), changes::command("true", "true")];
         assert!(file.apply(&finding(changes)).1.is_ok());
-        let undone = file.undo(false);
+        let undone = file.undo(|_| None);
         assert_eq!(undone.iter().map(|(_, result)| result.is_ok()).collect::<Vec<_>>(), [true, false]);
         assert_eq!(UndoFile::open(&record).unwrap().applied.len(), 1);
         fs::write(&record, "{").unwrap();

@@ -12,7 +12,8 @@ use ringdns_api::{DaemonStatus, Finding, Verdict};
 use ringdns_common::printable::Printable;
 use ringdns_config::Config;
 use ringdns_doctor::{
-    Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, daemon, judge,
+    Access, Applied, Checked, CheckedSeverity, Facts, Reach, UndoError, UndoFile, Wanted, daemon, judge,
+    reset_refused,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -32,14 +33,18 @@ pub struct Doctor {
     #[command(flatten)]
     place: Place,
     /// Make the safe changes: queues, hash and ring sizes of the NIC, offloads, interrupts, settings of the
-    /// kernel. Each former value is written down first. While ringdnsd runs, changes that would reset the
-    /// NIC are left out.
+    /// kernel. Each former value is written down first. Changes that would reset the NIC are left out while
+    /// ringdnsd runs, and where they could cut you off (see --reset-link).
     #[arg(long, conflicts_with = "undo")]
     apply: bool,
-    /// Undo what --apply changed since the host was started, the last change first. While ringdnsd runs,
-    /// changes that reset the NIC stay.
+    /// Undo what --apply changed since the host was started, the last change first. Changes that reset the
+    /// NIC stay while ringdnsd runs, and where they could cut you off (see --reset-link).
     #[arg(long)]
     undo: bool,
+    /// Let --apply and --undo reset a NIC that has the default route, or the address of your SSH connection:
+    /// you may be cut off.
+    #[arg(long)]
+    reset_link: bool,
     /// File in which --apply writes the former values down.
     #[arg(long, value_name = "FILE", default_value = "/var/lib/ringctl/doctor-undo.json")]
     undo_file: PathBuf,
@@ -68,6 +73,19 @@ struct Deed {
     command: String,
     /// Reason why it was not carried out.
     error: Option<String>,
+    /// Whether it was tried, and failed.
+    failed: bool,
+}
+
+impl Deed {
+    fn new(check: &str, command: String, error: Option<&UndoError>) -> Self {
+        Deed {
+            check: check.to_owned(),
+            command,
+            error: error.map(UndoError::to_string),
+            failed: error.is_some_and(|error| !matches!(error, UndoError::Running | UndoError::Access(_))),
+        }
+    }
 }
 
 impl Doctor {
@@ -79,7 +97,7 @@ impl Doctor {
                 "only the host itself can be changed: leave --url out"
             );
             let findings: Vec<Finding> = serde_json::from_slice(&ringdnsd.get("/v1/doctor").await?)?;
-            return print(&findings, &[], json);
+            return print(&findings, &[], None, json);
         }
         if self.undo {
             return self.undo(is_running(ringdnsd).await, json);
@@ -89,38 +107,38 @@ impl Doctor {
         if self.apply {
             // Another number of queues has other interrupts, and another hash.
             for resets_link in [true, false] {
-                let made = self.apply(&judge(&facts), resets_link, is_running(ringdnsd).await)?;
+                let made = self.apply(&facts, resets_link, is_running(ringdnsd).await)?;
                 if !made.is_empty() {
                     facts = self.place.facts(ringdnsd).await;
                 }
                 deeds.extend(made);
             }
         }
-        print(&judge(&facts), &deeds, json)
+        let risk = facts.access.as_ref().filter(|_| !self.reset_link).and_then(Access::risk);
+        print(&judge(&facts), &deeds, risk.as_deref(), json)
     }
 
-    /// Makes the changes of findings: those that reset the NIC, or the others.
-    fn apply(&self, findings: &[Finding], resets_link: bool, is_running: bool) -> anyhow::Result<Vec<Deed>> {
+    /// Makes the changes that facts ask for: those that reset the NIC, or the others.
+    fn apply(&self, facts: &Facts, resets_link: bool, is_running: bool) -> anyhow::Result<Vec<Deed>> {
         let mut file = UndoFile::open(&self.undo_file)?;
         let mut deeds = Vec::new();
+        let refused = reset_refused(is_running, facts.access.as_ref().filter(|_| !self.reset_link));
+        let findings = judge(facts);
         let wanted = findings.iter().filter(|finding| finding.verdict > Verdict::Ok);
         for finding in wanted {
             let Some(fix) = finding.fix.as_ref().filter(|fix| fix.resets_link == resets_link) else {
                 continue;
             };
-            let deed = |command: String, error| Deed { check: finding.check.clone(), command, error };
-            if resets_link && is_running {
-                let reason = UndoError::Running.to_string();
-                deeds.extend(
-                    fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason.clone()))),
-                );
+            let deed = |command: String, error: Option<&UndoError>| Deed::new(&finding.check, command, error);
+            if let Some(reason) = refused.as_ref().filter(|_| resets_link) {
+                deeds.extend(fix.changes.iter().map(|change| deed(change.make.to_string(), Some(reason))));
                 continue;
             }
             let (made, result) = file.apply(finding);
             deeds.extend(made.iter().map(|change| deed(change.make.to_string(), None)));
             if let Err(error) = result {
                 let command = fix.changes.get(made.len()).map(|change| change.make.to_string());
-                deeds.push(deed(command.unwrap_or_default(), Some(error.to_string())));
+                deeds.push(deed(command.unwrap_or_default(), Some(&error)));
             }
         }
         Ok(deeds)
@@ -128,11 +146,12 @@ impl Doctor {
 
     /// Undoes all changes, prints them and returns the exit code.
     fn undo(&self, is_running: bool, json: bool) -> anyhow::Result<ExitCode> {
-        let undone = UndoFile::open(&self.undo_file)?.undo(is_running);
-        let deed = |(applied, result): (Applied, Result<(), UndoError>)| Deed {
-            check: applied.check,
-            command: applied.change.undo.to_string(),
-            error: result.err().map(|error| error.to_string()),
+        let undone = UndoFile::open(&self.undo_file)?.undo(|applied| {
+            let access = applied.interface().filter(|_| !self.reset_link).map(Access::read);
+            reset_refused(is_running, access.as_ref())
+        });
+        let deed = |(applied, result): (Applied, Result<(), UndoError>)| {
+            Deed::new(&applied.check, applied.change.undo.to_string(), result.err().as_ref())
         };
         let deeds: Vec<Deed> = undone.into_iter().map(deed).collect();
         let mut out = io::stdout().lock();
@@ -145,23 +164,25 @@ impl Doctor {
     }
 }
 
-/// Prints findings, and the deeds before them.
-fn print(findings: &[Finding], deeds: &[Deed], json: bool) -> anyhow::Result<ExitCode> {
+/// Prints findings, and the deeds before them. `risk`: reason why a reset of the NIC is left out.
+fn print(findings: &[Finding], deeds: &[Deed], risk: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     if json {
         writeln!(out, "{}", json!({ "findings": findings, "changes": deeds }))?;
     } else {
         screen::deeds("changed", deeds, table_width(), &mut out)?;
-        screen::findings(findings, table_width(), &mut out)?;
+        screen::findings(findings, risk, table_width(), &mut out)?;
     }
-    Ok(code(findings))
+    Ok(code(findings, deeds))
 }
 
-/// Returns the exit code for findings: that of `ringctl check`.
-fn code(findings: &[Finding]) -> ExitCode {
+/// Returns the exit code for findings, which is that of `ringctl check`. A change that failed is no less than a
+/// warning.
+fn code(findings: &[Finding], deeds: &[Deed]) -> ExitCode {
     match findings.iter().map(|finding| finding.verdict).max() {
         Some(Verdict::Fault) => ExitCode::from(2),
         Some(Verdict::Warning) => ExitCode::from(1),
+        _ if deeds.iter().any(|deed| deed.failed) => ExitCode::from(1),
         _ => ExitCode::SUCCESS,
     }
 }
@@ -194,10 +215,10 @@ impl Place {
         if self.interface.is_some() {
             wanted.interface.clone_from(&self.interface);
         }
-        let mut facts = Facts::gather(wanted, &[&self.config], Reach::All);
+        let problems = problems(ringdnsd).await;
+        let mut facts = Facts::gather(wanted, &[&self.config], Reach::All, problems);
         facts.checked =
             Some(check(&self.config, self.user.as_deref()).unwrap_or_else(|error| vec![unchecked(&error)]));
-        facts.problems = problems(ringdnsd).await;
         facts
     }
 }

@@ -9,8 +9,14 @@ use std::io::{self, Write};
 /// Columns of the verdict.
 const VERDICT: usize = 9;
 
-/// Prints findings, the worst first; those of one verdict stay in order.
-pub fn findings(findings: &[Finding], width: usize, out: &mut dyn Write) -> io::Result<()> {
+/// Prints findings, the worst first; those of one verdict stay in order. `risk`: reason why a reset of the NIC
+/// is left out.
+pub fn findings(
+    findings: &[Finding],
+    risk: Option<&str>,
+    width: usize,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let mut sorted: Vec<&Finding> = findings.iter().collect();
     sorted.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
     for Finding { check, verdict, evidence, remedy, fix } in sorted {
@@ -31,6 +37,12 @@ pub fn findings(findings: &[Finding], width: usize, out: &mut dyn Write) -> io::
             writeln!(out, "{sign:VERDICT$}{}", Printable(line))?;
             sign = "";
         }
+        if let Some(risk) = risk.filter(|_| fix.as_ref().is_some_and(|fix| fix.resets_link)) {
+            let note = format!("left out without --reset-link: {risk}");
+            for line in wrapped(&Printable(note).to_string(), width - VERDICT) {
+                writeln!(out, "{:VERDICT$}{line}", "")?;
+            }
+        }
     }
     let count =
         |verdict: Verdict| findings.iter().filter(|finding| finding.verdict == verdict).count() as u64;
@@ -45,10 +57,10 @@ pub fn findings(findings: &[Finding], width: usize, out: &mut dyn Write) -> io::
 
 /// Prints changes that were made, `done`, or were not.
 pub fn deeds(done: &str, deeds: &[Deed], width: usize, out: &mut dyn Write) -> io::Result<()> {
-    for Deed { check, command, error } in deeds {
+    for Deed { check, command, error, failed } in deeds {
         let (mut label, text) = match error {
             None => (done, format!("{check}: {command}")),
-            Some(error) => ("left", format!("{check}: {command}: {error}")),
+            Some(error) => (if *failed { "failed" } else { "left" }, format!("{check}: {command}: {error}")),
         };
         for line in wrapped(&Printable(text).to_string(), width - VERDICT) {
             writeln!(out, "{label:VERDICT$}{line}")?;

@@ -62,9 +62,23 @@ fn shown(show: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn findings_fit_80_columns_the_worst_first() {
-    let text = shown(|out| screen::findings(&found(), 80, out));
+    let text = shown(|out| screen::findings(&found(), None, 80, out));
     assert_screen(&text, "src/doctor/testdata/findings.txt");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn a_change_that_could_cut_off_the_operator_is_marked() {
+    let change =
+        Change { make: Step::run("ethtool -G eth1 rx 2048"), undo: Step::run("ethtool -G eth1 rx 512") };
+    let of = |resets_link| {
+        let fix = Some(Fix { changes: vec![change.clone()], resets_link });
+        let one = Finding { fix, ..finding("rings", Verdict::Advice, "rx 512", Some("ethtool")) };
+        let text = shown(|out| screen::findings(&[one], Some("eth1 has the default route"), 80, out));
+        text.lines().nth(2).unwrap().to_owned()
+    };
+    assert_eq!(of(true), "         left out without --reset-link: eth1 has the default route");
+    assert!(of(false).starts_with("0 faults"), "{}", of(false));
 }
 
 #[test]
@@ -73,12 +87,15 @@ fn changes_say_what_was_left_and_why() {
         check: "queues".into(),
         command: "ethtool -L eth1 combined 4".into(),
         error: error.map(Into::into),
+        failed: false,
     };
     let text = shown(|out| screen::deeds("changed", &[deed(None), deed(Some("no\u{1b}"))], 80, out));
     assert_eq!(
         text,
         "changed  queues: ethtool -L eth1 combined 4\nleft     queues: ethtool -L eth1 combined 4: no\\u{1b}\n"
     );
+    let text = shown(|out| screen::deeds("changed", &[Deed { failed: true, ..deed(Some("no")) }], 80, out));
+    assert_eq!(text, "failed   queues: ethtool -L eth1 combined 4: no\n");
     let long = [deed(Some(&UndoError::Running.to_string())), deed(Some(&"reason ".repeat(40)))];
     let text = shown(|out| screen::deeds("changed", &long, 80, out));
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
@@ -87,12 +104,30 @@ fn changes_say_what_was_left_and_why() {
 #[test]
 fn exit_codes_are_those_of_check() {
     let code_of = |verdict| {
-        format!("{:?}", code(&[finding("a", Verdict::Ok, "", None), finding("b", verdict, "", None)]))
+        let findings = [finding("a", Verdict::Ok, "", None), finding("b", verdict, "", None)];
+        format!("{:?}", code(&findings, &[]))
     };
     let codes =
         [Verdict::Ok, Verdict::Unknown, Verdict::Advice, Verdict::Warning, Verdict::Fault].map(code_of);
     let expected = [0, 0, 0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code)));
     assert_eq!(codes, expected);
+}
+
+#[test]
+fn a_change_that_failed_is_no_success() {
+    let code_of = |error: Option<&UndoError>, verdict| {
+        let deeds = [Deed::new("queues", "ethtool".into(), error), Deed::new("rss", "ethtool".into(), None)];
+        format!("{:?}", code(&[finding("a", verdict, "", None)], &deeds))
+    };
+    let failed =
+        UndoError::Write { path: "/undo.json".into(), source: io::ErrorKind::PermissionDenied.into() };
+    let codes = [
+        code_of(None, Verdict::Advice),
+        code_of(Some(&UndoError::Running), Verdict::Advice),
+        code_of(Some(&failed), Verdict::Advice),
+        code_of(Some(&failed), Verdict::Fault),
+    ];
+    assert_eq!(codes, [0, 0, 1, 2].map(|code| format!("{:?}", ExitCode::from(code))));
 }
 
 #[test]

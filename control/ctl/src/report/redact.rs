@@ -1,6 +1,8 @@
 //! Removal of secrets, names and addresses.
 
+use percent_encoding::percent_decode_str;
 use ringdns_common::mask::mask;
+use ringdns_config::settings;
 use std::{collections::BTreeSet, fs, path::Path};
 use toml::{Table, Value};
 
@@ -55,16 +57,19 @@ impl Secrets {
         }
     }
 
-    /// Adds the passwords and parameters in URLs.
+    /// Adds the users, passwords and parameters in URLs, as they are and decoded. A user alone may be a token.
     fn add_urls(&mut self, text: &str) {
         for rest in text.split("://").skip(1) {
             let url = rest.split(['"', '\'', '\n']).next().unwrap_or_default();
-            if let Some((user, _)) = url.rsplit_once('@')
-                && let Some((_, password)) = user.split_once(':')
-            {
-                self.add_words(password);
+            let both = settings::user_info(url).unwrap_or_default();
+            let (user, password) = both.split_once(':').unwrap_or((both, ""));
+            // The last @ may be one of the path.
+            let first = password.split('@').next().unwrap_or_default();
+            let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+            for secret in [both, user, password, first, parameters] {
+                self.add_words(secret);
+                self.add_words(&percent_decode_str(secret).decode_utf8_lossy());
             }
-            self.add_words(url.split_once('?').map_or("", |(_, parameters)| parameters));
         }
     }
 
@@ -82,9 +87,9 @@ impl Secrets {
     }
 }
 
-/// Whether a word of a secret's file is no secret: algorithms, roles, words of the format.
+/// Whether a word is no secret: algorithms, roles, words of formats, usual names of users.
 fn is_word(word: &str) -> bool {
-    ["algorithm", "secret", "operate"].contains(&word)
+    ["algorithm", "secret", "operate", "default", "ringdns"].contains(&word)
         || word.starts_with("hmac-")
         || word.starts_with("-----")
 }

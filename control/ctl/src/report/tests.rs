@@ -55,13 +55,28 @@ fn secrets_of_the_configuration_are_removed_from_every_file() {
     assert_eq!(removed, "a=[secret] b=[secret] c=[secret] hmac-sha256 algorithm");
     fs::write(&config, CONFIG).unwrap();
     secrets.add_file(&config);
-    assert_eq!(secrets.remove("rediss://fleet:urlS3cret@host"), "rediss://fleet:[secret]@host");
+    assert_eq!(secrets.remove("rediss://fleet:urlS3cret@host"), "rediss://[secret]@host");
+    assert_eq!(secrets.remove("AUTH fleet urlS3cret"), "AUTH fleet [secret]");
     let mut contents = Contents::default();
     contents.add("stats.json", said);
     let mut archived = Vec::new();
     archive(&contents, &secrets, 0, &mut archived).unwrap();
     let text = unpacked(&archived);
     assert!(text.starts_with("ringdns-report/stats.json\na=[secret]"), "{text}");
+}
+
+#[test]
+fn users_and_passwords_of_urls_are_removed_as_they_are_and_decoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("ringdns.toml");
+    let urls = "a = \"https://t0ken%2Bone@lists.example/@everyone\"\nb = \"redis://ringdns:p%40ssw0rd@h\"\n\
+                c = \"https://ringdns:hushhush@h/@a\"\n";
+    fs::write(&config, urls).unwrap();
+    let mut secrets = Secrets::default();
+    secrets.add_file(&config);
+    let removed = secrets.remove("t0ken%2Bone t0ken+one p%40ssw0rd p@ssw0rd ringdns ringdns:p@ssw0rd@h");
+    assert_eq!(removed, "[secret] [secret] [secret] [secret] ringdns [secret]@h");
+    assert_eq!(secrets.remove("lists.example everyone hushhush"), "lists.example everyone [secret]");
 }
 
 #[test]

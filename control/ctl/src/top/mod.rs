@@ -7,11 +7,7 @@ pub mod sample;
 mod screen;
 mod view;
 
-use crate::{
-    print::print_as,
-    table::table_width,
-    talk::Ringdnsd,
-};
+use crate::{print::print_as, table::table_width, talk::Ringdnsd};
 use anyhow::{Context, bail};
 use clap::Args;
 use crossterm::event::{self, Event};

@@ -26,9 +26,9 @@ pub(super) async fn doctor(State(service): SharedService) -> Result<Json<Vec<Fin
     let looking = spawn_blocking(move || {
         let _turn = turn;
         let wanted = Wanted::of(&service.config);
-        let mut facts = Facts::gather(wanted, &[service.reloader.path()], Reach::Inside);
+        let problems = Some(service.problems.of(&service));
+        let mut facts = Facts::gather(wanted, &[service.reloader.path()], Reach::Inside, problems);
         facts.checked = Some(probe::of_running(&service.config));
-        facts.problems = Some(service.problems.of(&service));
         judge(&facts)
     });
     looking.await.map_err(ApiError::failed).map(Json)

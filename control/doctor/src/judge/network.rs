@@ -2,7 +2,7 @@
 
 use super::{Completed, fine, new, unknown};
 use crate::facts::{Facts, Route};
-use ringdns_api::{Finding, Verdict};
+use ringdns_api::{Finding, Verdict, quoted};
 use std::net::IpAddr;
 
 pub fn findings(facts: &Facts) -> Vec<Finding> {
@@ -19,7 +19,7 @@ fn addresses(facts: &Facts) -> Finding {
         return fine("addresses", "the host has all addresses of server.listen");
     }
     let absent: Vec<String> = facts.absent.iter().map(|address| address.ip().to_string()).collect();
-    let interface = facts.wanted.interface.as_deref().unwrap_or("INTERFACE");
+    let interface = quoted(facts.wanted.interface.as_deref().unwrap_or("INTERFACE"));
     new(
         "addresses",
         Verdict::Warning,

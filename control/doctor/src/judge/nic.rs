@@ -2,7 +2,7 @@
 
 use super::{Completed, fine, new, unknown};
 use crate::{changes, facts::Facts, nic::Nic};
-use ringdns_api::{Finding, Verdict};
+use ringdns_api::{Finding, Verdict, quoted};
 
 /// Drivers with zero-copy sockets (`grep -l XDP_SETUP_XSK_POOL` in Linux 6.18 `drivers/net`).
 const ZERO_COPY: [&str; 13] = [
@@ -131,16 +131,16 @@ fn driver(nic: &Nic) -> Finding {
             Verdict::Advice,
             format!("{name} is not known to have XDP: the generic mode, which is slow, will do"),
         )
-        .remedy(format!("ringbench nic {} tries every mode", nic.interface)),
+        .remedy(format!("ringbench nic {} tries every mode", quoted(&nic.interface))),
     }
 }
 
 fn link(nic: &Nic) -> Finding {
     let speed = nic.speed_mbits.map(|speed| format!(", {speed} Mbit/s")).unwrap_or_default();
     if !nic.enabled {
-        let set = |state: &str| format!("ip link set {} {state}", nic.interface);
+        // No change of `--apply`: its undoing could cut off an operator.
         return new("link", Verdict::Fault, format!("{} is switched off", nic.interface))
-            .fix(vec![changes::command(&set("up"), &set("down"))], true);
+            .remedy(format!("ip link set {} up", quoted(&nic.interface)));
     }
     match nic.state.as_str() {
         "down" | "lowerlayerdown" => new("link", Verdict::Fault, format!("{} has no carrier", nic.interface))
@@ -168,10 +168,14 @@ fn queues(nic: &Nic, target: &Target<'_>) -> Finding {
                     (Verdict::Fault, format!("server.queues names queue {}", wanted - 1), wanted)
                 }
                 std::cmp::Ordering::Equal => return fine("queues", said("as server.queues names".into())),
+                // No change of `--apply`: the others may be left to the kernel on purpose.
                 std::cmp::Ordering::Greater => {
-                    let meaning =
-                        "those that server.queues does not name are answered by the kernel".to_owned();
-                    (Verdict::Advice, meaning, wanted)
+                    let meaning = "those that server.queues does not name are answered by the kernel";
+                    let by_hand = match changes::queues(nic, wanted) {
+                        Some(change) => format!("{}, unless the kernel is to have the others", change.make),
+                        None => "name them in server.queues, unless the kernel is to have them".to_owned(),
+                    };
+                    return new("queues", Verdict::Advice, said(meaning.into())).remedy(by_hand);
                 }
             }
         }
@@ -220,7 +224,7 @@ fn rss(nic: &Nic, target: &Target<'_>) -> Finding {
             Verdict::Warning,
             format!("the indirection table leaves out queue {}: its worker is idle", empty.join(", ")),
         )
-        .remedy(format!("ethtool -X {} equal {}", nic.interface, nic.queues()));
+        .remedy(format!("ethtool -X {} equal {}", quoted(&nic.interface), nic.queues()));
     }
     let told = [("udp4", &nic.udp4_hash), ("udp6", &nic.udp6_hash)];
     let lacking: Vec<&str> = told
@@ -237,7 +241,7 @@ fn rss(nic: &Nic, target: &Target<'_>) -> Finding {
         );
         let finding = new("rss", Verdict::Warning, evidence);
         let changes = changes::hash(nic);
-        let by_hand = format!("ethtool -N {} rx-flow-hash {} sdfn", nic.interface, lacking[0]);
+        let by_hand = format!("ethtool -N {} rx-flow-hash {} sdfn", quoted(&nic.interface), lacking[0]);
         return if changes.is_empty() { finding.remedy(by_hand) } else { finding.fix(changes, false) };
     }
     match (nic.by_ethtool, told.iter().all(|(_, hash)| hash.is_some())) {
@@ -312,7 +316,7 @@ fn mtu(nic: &Nic) -> Finding {
         "{}: frames exceed a page, which XDP takes with Linux 5.18 or later and a driver with multi-buffer XDP only; otherwise in the slow generic mode",
         nic.mtu
     );
-    new("mtu", Verdict::Advice, evidence).remedy(format!("ip link set {} mtu 1500", nic.interface))
+    new("mtu", Verdict::Advice, evidence).remedy(format!("ip link set {} mtu 1500", quoted(&nic.interface)))
 }
 
 fn interrupts(nic: &Nic, target: &Target<'_>) -> Finding {

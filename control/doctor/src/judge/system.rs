@@ -46,9 +46,12 @@ fn kernel(facts: &Facts) -> Finding {
     let Some(version) = version(release) else { return unknown("kernel", format!("release {release:?}")) };
     let uses_xdp = facts.wanted.interface.is_some();
     if uses_xdp && version < XDP {
-        let evidence =
-            format!("Linux {release}: AF_XDP needs 5.10, so kernel sockets will serve, which is slower");
-        return new("kernel", Verdict::Warning, evidence).remedy("boot a kernel of Debian 11 or later");
+        let (verdict, meaning) = match facts.wanted.falls_back {
+            true => (Verdict::Warning, "so kernel sockets will serve, which is slower"),
+            false => (Verdict::Fault, "and server.fallback = false: ringdnsd will not start"),
+        };
+        return new("kernel", verdict, format!("Linux {release}: AF_XDP needs 5.10, {meaning}"))
+            .remedy("boot a kernel of Debian 11 or later");
     }
     if facts.wanted.busy_poll && version < BUSY_POLL {
         let evidence = format!("Linux {release}: server.busy_poll needs 5.11");
