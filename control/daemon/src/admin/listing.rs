@@ -1,4 +1,4 @@
-//! List of the entries of the host tier.
+//! List of the entries of the host cache.
 
 use super::{
     SharedService,
@@ -99,7 +99,7 @@ pub(super) struct ListQuery {
     records: Option<bool>,
 }
 
-/// Lists entries of the host tiers, one JSON object a line.
+/// Lists entries of the host caches, one JSON object a line.
 #[utoipa::path(
     get,
     path = "/v1/cache/list",
