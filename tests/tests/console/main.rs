@@ -155,6 +155,8 @@ fn what_others_wrote_stays_text() {
     browser.press("Escape");
     browser.click("#rows tr .buttons button");
     browser.until(r"document.getElementById('explained').innerText.includes('\\060img\\032src')");
+    let miss = "/Last miss .+: it was asked for the first time/";
+    browser.until(&format!("{miss}.test(document.getElementById('explained').innerText)"));
 
     browser.fill("#explain-name", "markup.example");
     browser.press("Enter");
