@@ -145,8 +145,6 @@ impl Browser {
         self.fill("#token", token);
         self.press("Enter");
         self.until("!document.getElementById('views').hidden");
-        // The browser takes the focus from the hidden field with the next frame: keys are for the page then.
-        self.until("document.activeElement.id !== 'token'");
     }
 
     /// Clicks on the first element of a selector, as a pointer does.

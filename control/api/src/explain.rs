@@ -19,7 +19,7 @@ pub struct Explained {
     pub policy: PolicyTest,
     /// Cache of each worker.
     pub workers: Vec<ExplainedWorker>,
-    /// Entries of the host tier.
+    /// Entries of the host cache.
     pub host: Vec<EntryView>,
     /// Last lookups in the host cache that found no fresh answer, of all variants of the question.
     #[serde(default)]

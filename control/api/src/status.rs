@@ -127,7 +127,7 @@ pub struct Times {
     pub max_us: u64,
 }
 
-/// Entry of the host tier.
+/// Entry of the host cache.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EntryView {
     /// Domain name.
@@ -167,8 +167,8 @@ pub struct CaptureEnd {
 /// Result of a purge.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct Purged {
-    /// Number of entries removed from the host tier. The workers empty their caches and fill them
-    /// again from the host tier.
+    /// Number of entries removed from the host cache. The workers empty their caches and fill them
+    /// again from the host cache.
     pub removed: u64,
     /// Whether the other appliances of the fleet have been told; `None`: there is no fleet. If
     /// false, they are told when Redis can be reached again.

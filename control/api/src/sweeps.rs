@@ -1,4 +1,4 @@
-//! Answers of `GET /v1/sweeps`: results of the sweeps of the host tier and of Redis.
+//! Answers of `GET /v1/sweeps`: results of the sweeps of the host cache and of Redis.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,13 +26,13 @@ pub struct Told<R> {
 /// Sweeps of the last day.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Sweeps {
-    /// Sweeps of the host tier.
+    /// Sweeps of the host cache.
     pub host: Told<Report>,
     /// Sweeps of Redis by this appliance, if Redis is configured.
     pub fleet: Option<Told<RedisSweep>>,
 }
 
-/// Result of one sweep of the host tier. `near = renewed + unchanged + failed + skipped`, where
+/// Result of one sweep of the host cache. `near = renewed + unchanged + failed + skipped`, where
 /// `skipped` is the sum of its fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Report {
@@ -42,7 +42,7 @@ pub struct Report {
     pub walk_us: u64,
     /// Total duration in milliseconds, renewals included.
     pub took_ms: u64,
-    /// Entries of the host tier that the walk visited.
+    /// Entries of the host cache that the walk visited.
     pub seen: u64,
     /// Stale entries: expired, and served only if resolution fails.
     pub stale: u64,

@@ -1,4 +1,4 @@
-//! Filter of exchanges: those that a tap of the query log or a capture shows.
+//! Filter of exchanges: those that a tap of the query log, a capture or a search in stored rows shows.
 
 use ringdns_dataplane::{log::Outcome, prefix::Prefix};
 use std::net::IpAddr;

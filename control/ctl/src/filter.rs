@@ -1,10 +1,12 @@
 //! Filter of exchanges that `tap`, `capture` and `log` share.
 
 use crate::talk::escape;
-use clap::{Args, builder::PossibleValuesParser};
-use ringdns_common::names;
-use ringdns_dataplane::{access::AccessList, log::Outcome, prefix::Prefix};
-use ringdns_segment::show;
+use clap::{
+    Args,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
+use ringdns_common::{filter::ExchangeFilter, names};
+use ringdns_dataplane::{log::Outcome, prefix::Prefix};
 
 /// Options of a filter.
 #[derive(Args, Debug, Default)]
@@ -19,11 +21,19 @@ pub struct FilterArgs {
     #[arg(long = "type", value_name = "TYPE")]
     rtype: Option<String>,
     /// Show only queries with this outcome.
-    #[arg(long, value_parser = PossibleValuesParser::new(Outcome::ALL.iter().map(|outcome| outcome.label())))]
-    outcome: Option<String>,
+    #[arg(long, value_parser = outcome_parser())]
+    outcome: Option<Outcome>,
     /// Show only queries answered with this response code, such as NXDOMAIN.
     #[arg(long)]
     rcode: Option<String>,
+}
+
+fn outcome_parser() -> impl TypedValueParser<Value = Outcome> {
+    let labels = PossibleValuesParser::new(Outcome::ALL.iter().map(|outcome| outcome.label()));
+    labels.try_map(|label| {
+        let found = Outcome::ALL.iter().copied().find(|outcome| outcome.label() == label);
+        found.ok_or("no outcome has this name")
+    })
 }
 
 impl FilterArgs {
@@ -31,25 +41,22 @@ impl FilterArgs {
     pub fn parameters(&self) -> Vec<String> {
         let FilterArgs { client, suffix, rtype, outcome, rcode } = self;
         let client = client.map(|client| client.to_string());
-        [("client", &client), ("suffix", suffix), ("type", rtype), ("outcome", outcome), ("rcode", rcode)]
+        let outcome = outcome.map(|outcome| outcome.label().to_owned());
+        [("client", &client), ("suffix", suffix), ("type", rtype), ("outcome", &outcome), ("rcode", rcode)]
             .into_iter()
             .filter_map(|(name, value)| Some(format!("{name}={}", escape(value.as_ref()?))))
             .collect()
     }
 
-    /// Returns the filter of rows in files.
-    pub fn rows(&self) -> anyhow::Result<show::Filter> {
+    /// Returns the filter, for rows in files.
+    pub fn exchanges(&self) -> anyhow::Result<ExchangeFilter> {
         let FilterArgs { client, suffix, rtype, outcome, rcode } = self;
-        let qtype = rtype.as_deref().map(names::record_type).transpose()?;
-        let rcode = rcode.as_deref().map(names::response_code).transpose()?;
-        Ok(show::Filter {
-            name: None,
-            suffix: suffix.as_deref().map(show::name).transpose()?,
-            clients: client.map(|prefix| AccessList::new(&[prefix], &[])).transpose()?,
-            since_ms: None,
-            rtype: qtype.map(names::type_name),
-            outcome: outcome.clone(),
-            rcode: rcode.map(names::rcode_text),
+        Ok(ExchangeFilter {
+            client: *client,
+            suffix: suffix.as_deref().map(names::name).transpose()?,
+            qtype: rtype.as_deref().map(names::record_type).transpose()?,
+            outcome: *outcome,
+            rcode: rcode.as_deref().map(names::response_code).transpose()?,
         })
     }
 }
@@ -65,16 +72,21 @@ mod tests {
             client: Some("192.0.2.0/24".parse().unwrap()),
             suffix: some("a_b.example"),
             rtype: some("type28"),
-            outcome: some("hit"),
+            outcome: Some(Outcome::Hit),
             rcode: some("nxdomain"),
         };
         let expected =
             ["client=192.0.2.0%2F24", "suffix=a_b.example", "type=type28", "outcome=hit", "rcode=nxdomain"];
         assert_eq!(filter.parameters(), expected);
-        let rows = filter.rows().unwrap();
-        let texts = [rows.suffix, rows.rtype, rows.outcome, rows.rcode].map(Option::unwrap);
-        assert_eq!(texts, ["a_b.example.", "AAAA", "hit", "NXDOMAIN"]);
+        let expected = ExchangeFilter {
+            client: filter.client,
+            suffix: Some(b"\x03a_b\x07example\0".to_vec()),
+            qtype: Some(28),
+            outcome: Some(Outcome::Hit),
+            rcode: Some(3),
+        };
+        assert_eq!(filter.exchanges().unwrap(), expected);
         assert!(FilterArgs::default().parameters().is_empty());
-        assert!(FilterArgs { rtype: some("NONE"), ..FilterArgs::default() }.rows().is_err());
+        assert!(FilterArgs { rtype: some("NONE"), ..FilterArgs::default() }.exchanges().is_err());
     }
 }

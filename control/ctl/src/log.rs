@@ -35,7 +35,7 @@ impl Log {
     pub fn print(&self, json: bool) -> anyhow::Result<()> {
         let since_ms = self.since.map(|since| Clock::start().epoch_millis() - since.0.as_millis() as i64);
         let name = self.name.as_deref().map(show::name).transpose()?;
-        let filter = show::Filter { name, since_ms, ..self.filter.rows()? };
+        let filter = show::Filter { name, since_ms, ..self.filter.exchanges()?.into() };
         let mut out = BufWriter::new(io::stdout().lock());
         let row = |entry: &show::LogEntry| {
             if !json {

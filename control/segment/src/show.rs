@@ -7,8 +7,8 @@ use super::{
     rowbinary::entries,
     segment::Damage,
 };
-use ringdns_common::names;
-use ringdns_dataplane::access::AccessList;
+use ringdns_common::{filter::ExchangeFilter, names};
+use ringdns_dataplane::prefix::Prefix;
 use std::{collections::VecDeque, fmt, io, path::Path};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -20,7 +20,7 @@ pub struct Filter {
     /// Name of the rows, or of an ancestor.
     pub suffix: Option<String>,
     /// Clients of the rows.
-    pub clients: Option<AccessList>,
+    pub client: Option<Prefix>,
     /// Earliest time of the rows, in milliseconds of Unix time.
     pub since_ms: Option<i64>,
     /// Type of the questions, as rows have it.
@@ -31,16 +31,35 @@ pub struct Filter {
     pub rcode: Option<String>,
 }
 
+impl From<ExchangeFilter> for Filter {
+    /// Returns the filter that takes the same rows as a tap with `filter`.
+    fn from(filter: ExchangeFilter) -> Self {
+        let ExchangeFilter { client, suffix, qtype, outcome, rcode } = filter;
+        Filter {
+            suffix: suffix.as_deref().map(names::display),
+            client,
+            rtype: qtype.map(names::type_name),
+            outcome: outcome.map(|outcome| outcome.label().to_owned()),
+            rcode: rcode.map(names::rcode_text),
+            ..Filter::default()
+        }
+    }
+}
+
 impl Filter {
     /// Whether a row passes the filter.
     pub fn takes(&self, entry: &LogEntry) -> bool {
-        let below = |suffix: &str| {
-            let above = entry.name.strip_suffix(suffix);
-            suffix == "." || above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+        let below = |suffix: &str| match suffix {
+            // A row without a question has no name.
+            "." => !entry.name.is_empty(),
+            _ => {
+                let above = entry.name.strip_suffix(suffix);
+                above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+            }
         };
         self.name.as_ref().is_none_or(|name| entry.name == *name)
             && self.suffix.as_deref().is_none_or(below)
-            && self.clients.as_ref().is_none_or(|clients| clients.allows(entry.client))
+            && self.client.is_none_or(|client| client.contains(entry.client))
             && self.since_ms.is_none_or(|since| entry.time_ms >= since)
             && self.rtype.as_ref().is_none_or(|rtype| entry.rtype == *rtype)
             && self.outcome.as_ref().is_none_or(|outcome| entry.outcome == *outcome)
@@ -181,6 +200,85 @@ impl fmt::Display for Time {
         match time.and_then(|time| time.format(&Rfc3339).ok()) {
             Some(text) => f.write_str(&text),
             None => self.0.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        row::{Outcome, Protocol, Row, Tier},
+        rowbinary::Rows,
+    };
+
+    fn row(name: &[u8], qtype: u16, client: &str, outcome: Outcome, rcode: u16) -> Row {
+        Row {
+            time_ms: 0,
+            client: client.parse().unwrap(),
+            name: name.into(),
+            qtype,
+            qclass: u16::from(qtype != 0),
+            protocol: Protocol::Udp,
+            outcome,
+            tier: Tier::None,
+            rcode,
+            answer_bytes: 0,
+            service_ns: 0,
+            upstream: None,
+            upstream_us: 0,
+            list: None,
+            client_group: None,
+            client_name: None,
+            rule: None,
+            ede: None,
+            sample: 1,
+        }
+    }
+
+    /// Whether a tap shows a row.
+    fn is_tapped(filter: &ExchangeFilter, row: &Row) -> bool {
+        filter.takes_client(Some(row.client.into()))
+            && filter.takes_question((!row.name.is_empty()).then_some((&row.name, row.qtype)))
+            && filter.takes_answer(row.outcome, Some(row.rcode))
+    }
+
+    #[test]
+    fn stored_rows_are_filtered_as_those_of_a_tap() {
+        let all = [
+            row(b"\x03www\x07example\0", 28, "::ffff:192.0.2.7", Outcome::Hit, 0),
+            row(b"\x07example\0", 1, "2001:db8::1", Outcome::Miss, 3),
+            row(b"\x0anotexample\0", 65_280, "::", Outcome::Failure, 2),
+            row(b"\x05a.b\\c\x07example\0", 1, "::ffff:192.0.3.7", Outcome::Blocked, 12),
+            row(b"\0", 2, "::ffff:192.0.2.8", Outcome::Stale, 0),
+            row(b"", 0, "::ffff:192.0.2.9", Outcome::Rejected, 1),
+        ];
+        let mut rows = Rows::new("here", 1);
+        all.iter().for_each(|row| rows.push(row));
+        let stored: Vec<_> = entries(rows.bytes()).map(Result::unwrap).collect();
+        let open = ExchangeFilter::default;
+        let suffix = |name: &str| ExchangeFilter { suffix: Some(names::name(name).unwrap()), ..open() };
+        let client = |prefix: &str| ExchangeFilter { client: Some(prefix.parse().unwrap()), ..open() };
+        for (filter, taken) in [
+            (open(), 6),
+            (suffix("."), 5),
+            (suffix("Example"), 3),
+            (suffix("b\\\\c.example"), 0),
+            (suffix("a\\.b\\\\c.example"), 1),
+            (client("192.0.2.0/24"), 3),
+            (client("2001:db8::/32"), 1),
+            (client("::/0"), 2),
+            (ExchangeFilter { qtype: Some(1), ..open() }, 2),
+            (ExchangeFilter { qtype: Some(65_280), ..open() }, 1),
+            (ExchangeFilter { outcome: Some(Outcome::Rejected), ..open() }, 1),
+            (ExchangeFilter { rcode: Some(12), ..open() }, 1),
+            (ExchangeFilter { rcode: Some(0), ..suffix(".") }, 2),
+        ] {
+            let tapped: Vec<_> = all.iter().map(|row| is_tapped(&filter, row)).collect();
+            assert_eq!(tapped.iter().filter(|is| **is).count(), taken, "{filter:?}");
+            let shown = Filter::from(filter);
+            let found: Vec<_> = stored.iter().map(|entry| shown.takes(entry)).collect();
+            assert_eq!(found, tapped, "{shown:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lookup and purge of entries in the host tier.
+//! Lookup and purge of entries in the host cache.
 
 use super::{
     SharedService,
@@ -73,7 +73,7 @@ pub(super) async fn entry(
     Ok(Json(found))
 }
 
-/// Returns an entry of the host tier at `now`, with its records or without.
+/// Returns an entry of the host cache at `now`, with its records or without.
 pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs, has_records: bool) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
@@ -145,7 +145,7 @@ pub(super) struct PurgeQuery {
 /// Time that an answer waits until the fleet has been told.
 const TELLING: Duration = Duration::from_millis(500);
 
-/// Purges the host tier, the workers' caches, the snapshot and the fleet.
+/// Purges the host cache, the workers' caches, the snapshot and the fleet.
 #[utoipa::path(
     post,
     path = "/v1/cache/purge",

@@ -1,4 +1,4 @@
-//! Dump and load of the host tier, in background threads of their own.
+//! Dump and load of the host cache, in background threads of their own.
 
 use super::{
     Service, SharedService,
@@ -33,7 +33,7 @@ static DUMPS: LazyLock<Turns> = LazyLock::new(Turns::default);
 /// Loads, one at a time.
 static LOADS: LazyLock<Turns> = LazyLock::new(Turns::default);
 
-/// Dumps the entries of the host tier that may outlive this process, those in most demand first if
+/// Dumps the entries of the host cache that may outlive this process, those in most demand first if
 /// there is no room for all, in the format of the snapshot.
 #[utoipa::path(
     get,
@@ -47,7 +47,7 @@ pub(super) async fn dump(State(service): SharedService) -> Result<Response, ApiE
     stream(&DUMPS, "application/octet-stream", write).await
 }
 
-/// Loads a dump into the host tier. Each entry is judged like an answer of an upstream, and is as old
+/// Loads a dump into the host cache. Each entry is judged like an answer of an upstream, and is as old
 /// as it was. A dump that is damaged, of other upstreams or from the future changes nothing. Lines of JSON
 /// tell how far it is; the last one is `complete`.
 #[utoipa::path(

@@ -1,4 +1,4 @@
-//! Filter of exchanges in the parameters of a tap or a capture.
+//! Filter of exchanges in the parameters of a tap, a capture or a search in stored rows.
 
 use super::guard::ApiError;
 use ringdns_common::{filter::ExchangeFilter, names};

@@ -1,10 +1,10 @@
-//! List of the entries of the host tier.
+//! List of the entries of the host cache.
 
 use super::{
     SharedService,
     cache::view,
     guard::{ApiError, Parameters, Turns},
-    streamed::{LINES, Pieces, stream},
+    streamed::{LINES, stream},
 };
 use axum::{extract::State, response::Response};
 use ringdns_api::EntryView;
@@ -16,11 +16,12 @@ use std::{
     cmp::Reverse,
     collections::BinaryHeap,
     io::{self, Write},
+    iter,
     sync::{Arc, LazyLock},
 };
 use utoipa::{IntoParams, ToSchema};
 
-/// Most entries of a list that is sorted: they are in memory until the last entry was seen.
+/// Most entries of a list that is sorted: their keys are in memory until the list is written.
 const SORTED_MAX: usize = 10_000;
 /// Entries of a list that is sorted and has no limit.
 const SORTED: usize = 1_000;
@@ -99,7 +100,7 @@ pub(super) struct ListQuery {
     records: Option<bool>,
 }
 
-/// Lists entries of the host tiers, one JSON object a line.
+/// Lists entries of the host caches, one JSON object a line.
 #[utoipa::path(
     get,
     path = "/v1/cache/list",
@@ -159,33 +160,63 @@ impl Listing {
     }
 
     /// Writes the entries. Walks the whole stores, unless it is about one name.
-    fn write(&self, host: &HostTier, out: &mut Pieces) -> io::Result<()> {
-        if let Some(name) = &self.name {
-            return self.write_of(host.entries_of(name, self.qtype).into_iter(), out);
-        }
+    fn write(&self, host: &HostTier, out: &mut impl Write) -> io::Result<()> {
         let beside = host.tiers_beside();
-        self.write_of(host.iter().chain(beside.iter().flat_map(|tier| tier.iter())), out)
+        let tiers: Vec<&HostTier> = iter::once(host).chain(beside.iter().map(|tier| &**tier)).collect();
+        let tiers = tiers.into_iter();
+        let Some(name) = &self.name else {
+            let all =
+                tiers.flat_map(|tier| tier.iter().map(move |(key, entry)| (Place { tier, key }, entry)));
+            return self.write_of(all, out);
+        };
+        let places: Vec<_> = tiers
+            .flat_map(|tier| {
+                let entries = tier.own_entries_of(name, self.qtype).into_iter();
+                entries.map(move |(key, _)| Place { tier, key })
+            })
+            .collect();
+        self.write_of(places.into_iter().filter_map(|place| place.entry().map(|entry| (place, entry))), out)
     }
 
-    fn write_of(
+    /// Writes those of the entries that are wanted. A reader may take minutes, so no other entry is held
+    /// meanwhile.
+    fn write_of<'a>(
         &self,
-        entries: impl Iterator<Item = (StoredKey, Arc<Entry>)>,
-        out: &mut Pieces,
+        entries: impl Iterator<Item = (Place<'a>, Arc<Entry>)>,
+        out: &mut impl Write,
     ) -> io::Result<()> {
-        let mut wanted = entries.filter(|(key, entry)| self.wants(key, entry));
-        let Some(order) = self.sort else {
-            return wanted.take(self.limit).try_for_each(|(key, entry)| self.write_one(&key, &entry, out));
-        };
+        let wanted = entries.filter(|(place, entry)| self.wants(&place.key, entry));
+        match self.sort {
+            Some(order) => self.write_ranked(self.rank(order, wanted), out),
+            None => {
+                let mut first = wanted.take(self.limit);
+                first.try_for_each(|(place, entry)| self.write_one(&place.key, &entry, out))
+            }
+        }
+    }
+
+    /// Returns the first places in an order.
+    fn rank<'a>(
+        &self,
+        order: EntryOrder,
+        entries: impl Iterator<Item = (Place<'a>, Arc<Entry>)>,
+    ) -> Vec<Ranked<'a>> {
         let mut first = BinaryHeap::new();
-        wanted.try_for_each(|(key, entry)| {
-            first.push(Ranked { rank: Rank::of(order, &key, &entry, self.now), key, entry });
+        for (place, entry) in entries {
+            first.push(Ranked { rank: Rank::of(order, &place.key, &entry, self.now), place });
             if first.len() > self.limit {
                 first.pop();
             }
-            io::Result::Ok(())
-        })?;
-        let sorted = first.into_sorted_vec();
-        sorted.iter().try_for_each(|Ranked { key, entry, .. }| self.write_one(key, entry, out))
+        }
+        first.into_sorted_vec()
+    }
+
+    /// Writes the entries at places, without those that are gone or no longer wanted.
+    fn write_ranked(&self, ranked: Vec<Ranked<'_>>, out: &mut impl Write) -> io::Result<()> {
+        ranked.into_iter().try_for_each(|Ranked { place, .. }| match place.entry() {
+            Some(entry) if self.wants(&place.key, &entry) => self.write_one(&place.key, &entry, out),
+            _ => Ok(()),
+        })
     }
 
     fn wants(&self, key: &StoredKey, entry: &Entry) -> bool {
@@ -196,13 +227,13 @@ impl Listing {
             && entry.demand.get(self.now) >= self.demand
     }
 
-    fn write_one(&self, key: &StoredKey, entry: &Arc<Entry>, out: &mut Pieces) -> io::Result<()> {
+    fn write_one(&self, key: &StoredKey, entry: &Arc<Entry>, out: &mut impl Write) -> io::Result<()> {
         serde_json::to_writer(&mut *out, &view(key, entry, self.now, self.has_records))?;
         out.write_all(b"\n")
     }
 }
 
-/// Place of an entry in a list that is sorted: lower ones come first, and names decide between equals.
+/// Rank of an entry in a list that is sorted: lower ones come first, and names decide between equals.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     number: Reverse<u64>,
@@ -242,28 +273,40 @@ fn canonical(name: &[u8]) -> Vec<u8> {
     spelled.collect()
 }
 
-/// Entry and its place in a list that is sorted.
-struct Ranked {
-    rank: Rank,
+/// Place of an entry: its tier, and its key there.
+struct Place<'a> {
+    tier: &'a HostTier,
     key: StoredKey,
-    entry: Arc<Entry>,
 }
 
-impl PartialEq for Ranked {
+impl Place<'_> {
+    /// Returns the entry that is there now.
+    fn entry(&self) -> Option<Arc<Entry>> {
+        self.tier.peek_stored(&self.key)
+    }
+}
+
+/// Place of an entry, and its rank in a list that is sorted. Does not hold the entry, which may be large.
+struct Ranked<'a> {
+    rank: Rank,
+    place: Place<'a>,
+}
+
+impl PartialEq for Ranked<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.rank == other.rank
     }
 }
 
-impl Eq for Ranked {}
+impl Eq for Ranked<'_> {}
 
-impl PartialOrd for Ranked {
+impl PartialOrd for Ranked<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Ranked {
+impl Ord for Ranked<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.rank.cmp(&other.rank)
     }
@@ -272,6 +315,69 @@ impl Ord for Ranked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::extract::Query;
+    use ringdns_dataplane::{
+        dns::answer::{Answer, TtlRules},
+        purge::Purge,
+    };
+
+    const NOW: Secs = 100;
+
+    /// Returns a tier with an A record of each name.
+    fn tier(all: &[&str]) -> HostTier {
+        let tier = HostTier::new(1 << 20, Arc::default());
+        for name in all {
+            let wire = names::name(name).unwrap();
+            let key = names::key(&wire, 1, false, false).unwrap();
+            let mut message = names::query_message(&wire, [1, 1], 0, 0x8180, None);
+            message[7] = 1;
+            message.extend_from_slice(&[0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
+            let rules = TtlRules { min: 0, max: 1000, negative_max: 0, stale: 0, ahead: 0 };
+            let answer = Answer::from_response(&message, &key, &rules, NOW, false).unwrap();
+            assert!(tier.insert(&key, Arc::new(answer), tier.generation()));
+        }
+        tier
+    }
+
+    fn listing(parameters: &str) -> Listing {
+        let uri = format!("/v1/cache/list?{parameters}").parse().unwrap();
+        let Query(query) = Query::<ListQuery>::try_from_uri(&uri).unwrap();
+        Listing::of(&query, NOW).unwrap()
+    }
+
+    /// Returns the names that are written.
+    fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> Vec<String> {
+        let mut out = Vec::new();
+        write(&mut out).unwrap();
+        let entries = serde_json::Deserializer::from_slice(&out).into_iter::<EntryView>();
+        entries.map(|entry| entry.unwrap().name).collect()
+    }
+
+    #[test]
+    fn a_sorted_list_holds_no_entry_and_leaves_out_what_is_gone() {
+        let tier = tier(&["c.example", "a.example", "b.example", "d.example"]);
+        let listing = listing("sort=name&limit=3");
+        let all = || tier.iter().map(|(key, entry)| (Place { tier: &tier, key }, entry));
+        let ranked = listing.rank(EntryOrder::Name, all());
+        assert_eq!(ranked.len(), 3);
+        for Ranked { place, .. } in &ranked {
+            let entry = place.entry().unwrap();
+            assert_eq!(Arc::strong_count(&entry), 2, "the store has one, and this test");
+        }
+        tier.purge(&Purge::Name(names::name("b.example").unwrap()));
+        assert_eq!(written(|out| listing.write_ranked(ranked, out)), ["a.example.", "c.example."]);
+    }
+
+    #[test]
+    fn lists_are_of_all_tiers() {
+        let (first, other) = (tier(&["b.example", "b.example.com"]), tier(&["a.example", "b.example"]));
+        first.set_beside(vec![Arc::new(other)]);
+        let told = |parameters: &str| written(|out| listing(parameters).write(&first, out));
+        assert_eq!(told("sort=name&suffix=example"), ["a.example.", "b.example.", "b.example."]);
+        assert_eq!(told("name=b.example"), ["b.example.", "b.example."]);
+        assert_eq!(told("name=b.example&sort=bytes&limit=1"), ["b.example."]);
+        assert_eq!(told("suffix=.").len(), 4);
+    }
 
     #[test]
     fn names_are_in_canonical_order() {

@@ -1,4 +1,4 @@
-//! Words for the reasons why lookups in the host tier found no fresh answer.
+//! Words for the reasons why lookups in the host cache found no fresh answer.
 
 use jiff::Timestamp;
 use ringdns_api::ExplainedMiss;

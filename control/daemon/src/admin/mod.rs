@@ -129,7 +129,7 @@ pub struct Service {
     pub tap: Option<Arc<Dnstap>>,
     /// Captures of packets.
     pub captures: Captures,
-    /// Sweeper of the host tier.
+    /// Sweeper of the host cache.
     pub sweeper: Arc<Sweeper>,
     /// Snapshot on disk, if one is configured.
     pub snapshot: Option<Arc<Snapshot>>,

@@ -7,8 +7,6 @@ use super::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use ringdns_api::Refused;
-use ringdns_common::names;
-use ringdns_dataplane::access::AccessList;
 use ringdns_querylog::show::{self, Filter, LogEntry};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -29,23 +27,16 @@ const SEARCH_TIME: Duration = Duration::from_secs(5);
 pub(super) struct RowsQuery {
     /// Name of the question.
     name: Option<String>,
-    /// Name of the question, or of an ancestor.
-    suffix: Option<String>,
-    /// Address or prefix of clients.
-    client: Option<String>,
-    /// Type of the questions, such as AAAA.
-    #[serde(rename = "type")]
-    rtype: Option<String>,
-    /// Outcome: hit, stale, miss, failure, rejected or blocked.
-    outcome: Option<String>,
-    /// Response code of the answers, such as NXDOMAIN.
-    rcode: Option<String>,
     /// Greatest age in seconds.
     since: Option<u32>,
     /// Most rows: 1 to 1000.
     #[serde(default = "rows")]
     #[param(minimum = 1, maximum = 1000)]
     last: usize,
+    // Whatever is no field of either struct is refused.
+    #[serde(flatten)]
+    #[param(ignore)]
+    filter: FilterQuery,
 }
 
 fn rows() -> usize {
@@ -70,7 +61,7 @@ pub(super) struct FoundRows {
     get,
     path = "/v1/log/rows",
     operation_id = "log_rows",
-    params(RowsQuery),
+    params(RowsQuery, FilterQuery),
     responses(
         (status = 200, description = "Answer", body = FoundRows),
         (status = 409, description = "A part that this needs is not configured", body = Refused),
@@ -103,22 +94,40 @@ pub(super) async fn search(
 
 /// Returns the filter that the parameters describe, at this Unix time in milliseconds.
 fn filter(query: &RowsQuery, now: i64) -> Result<Filter, ApiError> {
-    let name = query.name.as_deref().map(show::name).transpose();
-    let RowsQuery { suffix, client, rtype, outcome, rcode, .. } = query;
-    let [client, rtype, outcome, rcode] = [client, rtype, outcome, rcode].map(Clone::clone);
-    let exchanges = FilterQuery { client, suffix: None, rtype, outcome, rcode }.filter()?;
-    let clients = exchanges.client.map(|prefix| AccessList::new(&[prefix], &[])).transpose();
-    Ok(Filter {
-        name: name.map_err(|error| ApiError::bad(format!("name: {error}")))?,
-        suffix: suffix
-            .as_deref()
-            .map(show::name)
-            .transpose()
-            .map_err(|error| ApiError::bad(format!("suffix: {error}")))?,
-        clients: clients.map_err(ApiError::bad)?,
-        since_ms: query.since.map(|seconds| now - i64::from(seconds) * 1000),
-        rtype: exchanges.qtype.map(names::type_name),
-        outcome: exchanges.outcome.map(|outcome| outcome.label().to_owned()),
-        rcode: exchanges.rcode.map(names::rcode_text),
-    })
+    let name = query.name.as_deref().map(show::name).transpose().map_err(ApiError::bad)?;
+    let since_ms = query.since.map(|seconds| now - i64::from(seconds) * 1000);
+    Ok(Filter { name, since_ms, ..query.filter.filter()?.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::extract::Query;
+
+    fn parse(parameters: &str) -> Option<RowsQuery> {
+        let uri = format!("/v1/log/rows?{parameters}").parse().unwrap();
+        Query::try_from_uri(&uri).ok().map(|Query(query)| query)
+    }
+
+    #[test]
+    fn a_search_has_the_filter_of_a_tap_and_more() {
+        let query = parse(
+            "name=WWW.example&suffix=Example&client=192.0.2.0/24&type=aaaa&outcome=hit&rcode=nxdomain\
+             &since=10&last=5",
+        );
+        let query = query.unwrap();
+        let Filter { name, suffix, client, since_ms, rtype, outcome, rcode } =
+            filter(&query, 100_000).unwrap();
+        let texts = [name, suffix, rtype, outcome, rcode].map(Option::unwrap);
+        assert_eq!(texts, ["www.example.", "example.", "AAAA", "hit", "NXDOMAIN"]);
+        assert_eq!((client, since_ms), (Some("192.0.2.0/24".parse().unwrap()), Some(90_000)));
+        assert_eq!(query.last, 5);
+        assert_eq!(parse("").unwrap().last, 100);
+        for wrong in ["nmae=a", "last=many", "since=-1", "suffix=a&suffix=b"] {
+            assert!(parse(wrong).is_none(), "{wrong}");
+        }
+        for wrong in ["name=a..b", "suffix=a..b", "outcome=good", "client=somebody"] {
+            assert!(filter(&parse(wrong).unwrap(), 0).is_err(), "{wrong}");
+        }
+    }
 }

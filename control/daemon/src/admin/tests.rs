@@ -44,7 +44,7 @@ fn token(name: &str, role: Role, text: &str) -> Token {
 
 const TEXT: &str = "[server]\nlisten = [\"127.0.0.1:53\"]\n[[upstream]]\naddress = \"192.0.2.1\"\n";
 
-/// Service over Unix socket and TCP, with one answer in its host tier.
+/// Service over Unix socket and TCP, with one answer in its host cache.
 struct Doors {
     folder: TempDir,
     http: std::net::SocketAddr,
@@ -122,12 +122,12 @@ impl Doors {
         doors
     }
 
-    /// Puts an A record into the host tier.
+    /// Puts an A record into the host cache.
     fn remember(&self, name: &str) {
         self.remember_type(name, 1);
     }
 
-    /// Puts a record of a type, with the data of an A record, into the host tier.
+    /// Puts a record of a type, with the data of an A record, into the host cache.
     fn remember_type(&self, name: &str, qtype: u16) {
         let wire = names::name(name).unwrap();
         let key = names::key(&wire, qtype, false, false).unwrap();

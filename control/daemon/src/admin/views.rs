@@ -114,7 +114,7 @@ pub(super) struct SweepsQuery {
     last: usize,
 }
 
-/// Answers with sweeps of the host tier and of Redis: sum of the last day, and the last ones.
+/// Answers with sweeps of the host cache and of Redis: sum of the last day, and the last ones.
 #[utoipa::path(
     get,
     path = "/v1/sweeps",

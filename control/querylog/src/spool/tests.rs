@@ -450,10 +450,7 @@ fn the_spool_is_a_log_that_can_be_asked() {
         shown(Filter { since_ms: Some(1001), ..Filter::default() }),
         "example. a.www.example. notexample."
     );
-    let clients = |text: &str| {
-        let clients = ringdns_dataplane::access::AccessList::new(&[text.parse().unwrap()], &[]).unwrap();
-        Filter { clients: Some(clients), ..Filter::default() }
-    };
+    let clients = |text: &str| Filter { client: Some(text.parse().unwrap()), ..Filter::default() };
     assert_eq!(shown(clients("192.0.2.0/24")), "www.example. a.www.example.");
     assert_eq!(shown(clients("2001:db8::1")), "example. notexample.");
 

@@ -256,6 +256,11 @@ impl HostTier {
         self.cache.peek(key)
     }
 
+    /// Looks up an entry of this tier by its key here, as [`HostTier::peek`] does.
+    pub fn peek_stored(&self, key: &StoredKey) -> Option<Arc<Entry>> {
+        self.cache.peek(key)
+    }
+
     /// Remembers a lookup that found no fresh answer.
     pub fn note_miss(&self, key: &Key, now: Secs) {
         let expired = self.cache.peek(key).filter(|entry| now >= entry.answer.expires());
@@ -289,7 +294,7 @@ impl HostTier {
     }
 
     /// Returns the entries of a name in this tier alone.
-    pub(crate) fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+    pub fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
         let of_type = |qtype: u16| {
             let question = [name, &qtype.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
             let both = [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD];

@@ -64,6 +64,7 @@ async function request(method, path, parameters, signal) {
   throw new Refused(response.status, reason, Number(response.headers.get("Retry-After")) || undefined);
 }
 
+/** Reads an answer; without a signal, it may take any time. An answer that is cut short is a refusal. */
 async function within(signal, read) {
   try {
     return await read();
@@ -71,7 +72,7 @@ async function within(signal, read) {
     if (error instanceof Refused) {
       throw error;
     }
-    throw new Refused(0, signal.aborted ? "ringdnsd did not answer in time" : "the answer cannot be read");
+    throw new Refused(0, signal?.aborted ? "ringdnsd did not answer in time" : "the answer cannot be read");
   }
 }
 
@@ -89,7 +90,7 @@ export async function text(path) {
 
 /** Asks for a change, and returns the JSON of the answer. Downloads may take long. */
 export async function change(path, parameters = {}) {
-  return (await request("POST", path, parameters)).json();
+  return within(undefined, async () => (await request("POST", path, parameters)).json());
 }
 
 /** Returns the body of a stream, which ends with `signal`. */

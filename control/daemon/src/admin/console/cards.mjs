@@ -1,5 +1,5 @@
 // Cards of the overview that have requests of their own: the busiest names and clients, and what a check of
-// the host finds. An appliance that has no such route shows no card.
+// the host finds. A card is shown from its first answer on.
 
 import { Refused, show } from "./api.mjs";
 import { percent, short } from "./figures.mjs";
@@ -40,7 +40,6 @@ class Card {
     clearTimeout(this.#timer);
     this.#nth += 1;
     const mine = this.#nth;
-    let isThere = true;
     try {
       const answer = await show(...this.request());
       if (mine !== this.#nth) {
@@ -52,10 +51,9 @@ class Card {
       if (!(error instanceof Refused)) {
         throw error;
       }
-      // Other refusals are met by the clock of the page, too, which tells of them.
-      isThere = error.status !== 404;
+      // The clock of the page is refused, too, and tells of it.
     }
-    if (mine === this.#nth && this.#isShown && isThere) {
+    if (mine === this.#nth && this.#isShown) {
       this.#timer = setTimeout(() => this.ask(), this.#pace);
     }
   }

@@ -2,7 +2,7 @@
 
 import { Refused, show } from "./api.mjs";
 import { span, time } from "./figures.mjs";
-import { badge, byId, make } from "./page.mjs";
+import { badge, byId, make, moment } from "./page.mjs";
 
 /** Returns a step of the way: a title, a badge and lines. */
 function step(title, mark, ...lines) {
@@ -41,16 +41,26 @@ function workers({ workers: all }) {
   return step("Worker caches", mark, ...all.map(line));
 }
 
-function host({ host: entries, special }) {
+/** Returns the flags that the clients of an entry or of a lookup set. */
+function flagsOf({ dnssec_ok, checking_disabled }) {
+  return [dnssec_ok ? "DO" : "", checking_disabled ? "CD" : ""].filter(Boolean);
+}
+
+function host({ host: entries, misses, special }) {
   const mark = badge(entries.length > 0 ? entries[0].state : "absent", entries.length > 0 ? "good" : "plain");
   const line = (entry) => {
-    const flags = [entry.dnssec_ok ? "DO" : "", entry.checking_disabled ? "CD" : ""].filter(Boolean).join(" ");
+    const flags = flagsOf(entry).join(" ");
     const left = entry.fresh_secs > 0 ? `expires in ${span(entry.fresh_secs)}` : "expired";
     const kind = [entry.rcode, flags, entry.state, `received ${span(entry.age_secs)} ago`, left];
     const records = entry.records.map((record) => make("code", {}, record));
     return make("div", {}, kind.filter(Boolean).join(", "), ...records);
   };
-  return step("Host cache", mark, special && "This host answers the name alone.", ...entries.map(line));
+  const missed = (miss) => {
+    const flags = flagsOf(miss).join(" and ");
+    return `Last miss ${moment(miss.at * 1000)}${flags ? ` with ${flags}` : ""}: ${miss.text}`;
+  };
+  const alone = special && "This host answers the name alone.";
+  return step("Host cache", mark, alone, ...entries.map(line), ...misses.map(missed));
 }
 
 function upstreams({ upstreams: all, zone, capped }) {

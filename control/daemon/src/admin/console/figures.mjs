@@ -205,7 +205,7 @@ export function ceiling(value) {
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value * 0.9999);
 }
 
-/** Splits a stream of text into lines of JSON. What is no JSON is counted and left out. */
+/** Splits a stream of text into lines of JSON. Lines that are no JSON are counted and left out. */
 export class LineReader {
   #rest = "";
   /** Lines that could not be read. */

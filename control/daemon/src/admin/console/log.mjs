@@ -35,6 +35,7 @@ export class Log {
   #mayOperate = false;
   #isShown = false;
   #received = 0;
+  #lines = new LineReader();
   /** Number that tells the search whose rows are wanted from earlier ones. */
   #nth = 0;
   #timer = null;
@@ -166,8 +167,10 @@ export class Log {
   async #listen() {
     this.#stop();
     const open = new AbortController();
+    const lines = new LineReader();
     this.#open = open;
     this.#received = 0;
+    this.#lines = lines;
     this.#since = performance.now();
     this.#say("Waiting for queries.");
     this.#timer = setInterval(() => this.#draw(), PACE_MS);
@@ -176,7 +179,6 @@ export class Log {
     try {
       const body = await stream("/v1/log/tap", open.signal);
       const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-      const lines = new LineReader();
       for (;;) {
         const { done, value } = await reader.read();
         if (done || this.#open !== open) {
@@ -224,11 +226,14 @@ export class Log {
     if (!isHeld) {
       table.replaceChildren(...found.map((row) => this.#element(row)));
     }
-    if (this.#open && this.#received > 0) {
+    const { unread } = this.#lines;
+    if (this.#open && this.#received + unread > 0) {
       const seconds = Math.max(1, (performance.now() - this.#since) / 1000);
       const rate = `${short(this.#received / seconds)} rows a second`;
       const shown = `the last ${whole(found.length)} of ${whole(count)} that match are shown`;
-      this.#say(`${rate}; ${isHeld ? "rows stand still while one is pointed at" : shown}.`, true);
+      const parts = [rate, isHeld ? "rows stand still while one is pointed at" : shown];
+      parts.push(unread > 0 ? `${whole(unread)} of the lines cannot be read` : "");
+      this.#say(`${parts.filter(Boolean).join("; ")}.`, true);
     }
   }
 

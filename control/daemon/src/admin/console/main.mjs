@@ -89,6 +89,8 @@ async function enter() {
   byId("sign-in").hidden = true;
   byId("views").hidden = false;
   byId("sign-out").hidden = false;
+  // The field of the token is hidden now, but would have the next keys.
+  byId("main").focus();
   open();
   round();
 }
