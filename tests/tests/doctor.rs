@@ -116,13 +116,16 @@ fn planted_faults_of_a_nic_are_found_mended_and_restored() {
 
     let (code, mended) = patient.doctor(&["--apply"]);
     let verdict = verdicts(&mended);
-    assert_eq!((verdict["queues"].as_str(), verdict["vlan"].as_str()), ("ok", "ok"), "{mended:#}");
-    assert_eq!(code, 0, "{mended:#}");
+    // The other end of the cable sends on as many queues: with fewer here, the driver takes no XDP program.
+    assert_eq!((verdict["queues"].as_str(), verdict["vlan"].as_str()), ("warning", "ok"), "{mended:#}");
+    assert_eq!(code, 1, "{mended:#}");
     let commands: Vec<_> =
         mended["changes"].as_array().unwrap().iter().map(|deed| deed["command"].clone()).collect();
-    for command in ["ethtool -L vs rx 1", "ethtool -K vs rxvlan off"] {
-        assert!(commands.iter().any(|made| made == command), "{mended:#}");
-    }
+    assert!(commands.iter().any(|made| made == "ethtool -K vs rxvlan off"), "{mended:#}");
+    assert!(
+        !commands.iter().any(|made| made.as_str().is_some_and(|made| made.contains(" -L "))),
+        "{mended:#}"
+    );
     assert!(mended["changes"].as_array().unwrap().iter().all(|deed| deed["error"].is_null()), "{mended:#}");
     assert!(patient.path("state/undo.json").exists());
     let (_, again) = patient.doctor(&["--apply"]);

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 pub const RING: u32 = 2048;
 
 /// Driver of a virtual cable, whose ends have NAPI only with GRO or with an XDP program in the driver.
-const VETH: &str = "veth";
+pub const VETH: &str = "veth";
 
 /// Returns a change by commands.
 pub fn command(make: &str, undo: &str) -> Change {

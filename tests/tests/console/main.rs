@@ -167,8 +167,12 @@ fn what_others_wrote_stays_text() {
     browser.value("document.activeElement.blur()");
     browser.press("2");
     browser.fill("#name-name", MARKUP);
-    browser.click("#name-form button[value=block]");
-    browser.until(&format!("document.getElementById('toasts').innerText.includes('{MARKUP}')"));
+    // A refusal is shown for some seconds.
+    until("the refusal is shown", || {
+        browser.click("#name-form button[value=block]");
+        let shown = format!("document.getElementById('toasts').innerText.includes('{MARKUP}')");
+        (browser.value(&shown) == true).then_some(())
+    });
     assert_eq!(browser.value("document.querySelectorAll('main img, #toasts img').length"), 0);
     assert_eq!(browser.value("typeof broken"), "undefined");
     browser.has_no_complaints();
@@ -276,7 +280,7 @@ fn stored_rows_of_the_query_log_are_found() {
     browser.until("document.getElementById('log-state').innerText.startsWith('0 stored rows')");
     browser.fill("#search-client", "somebody");
     browser.press("Enter");
-    browser.until("document.getElementById('log-state').innerText.includes('client=somebody')");
+    browser.until("document.getElementById('log-state').innerText.includes('client=\"somebody\"')");
     // New rows come in place of those of the search.
     browser.click("#log-pause");
     until("new rows are shown", || {

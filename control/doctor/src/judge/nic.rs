@@ -193,6 +193,12 @@ fn queues(nic: &Nic, target: &Target<'_>) -> Finding {
         }
     };
     let finding = new("queues", verdict, said(meaning));
+    if nic.driver.name == changes::VETH && wanted < now {
+        // It refuses XDP, and ringdnsd would fall back to the slow generic mode (`veth_xdp_set`).
+        return finding.remedy(
+            "lower the transmit queues of the cable's other end first: with fewer receive queues here, the driver takes no XDP program",
+        );
+    }
     match changes::queues(nic, wanted).filter(|_| wanted != now) {
         Some(change) => finding.fix(vec![change], true),
         None if verdict == Verdict::Ok => finding,
