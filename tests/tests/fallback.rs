@@ -45,10 +45,16 @@ fn is_served_by_sockets(lab: &Lab, mut ringdnsd: Ringdnsd, because: &str) {
     for word in ["answering queries", "kernel sockets, because AF_XDP cannot be used: ", because] {
         assert!(status.contains(word), "no {word:?} in: {status}");
     }
+    let check = ringdnsd.ctl(&["check"]);
+    assert!(check.status.code() == Some(1) && contains(&check.stdout, "xdp_lost"), "{check:?}");
     let stats = ringdnsd.settled();
     sums::queries_close(&stats["total"]);
     is((&stats["xdp"], &stats["total"]["received"]), (&serde_json::Value::Null, &4.into()), &stats);
     is(ringdnsd.terminate().code(), Some(0), &ringdnsd.process().output());
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    String::from_utf8_lossy(bytes).contains(text)
 }
 
 #[track_caller]

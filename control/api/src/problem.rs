@@ -69,7 +69,7 @@ kinds! {
     UpstreamSilent, "upstream_silent", Warning;
     /// An upstream's certificate is not accepted, so it is not asked.
     UpstreamNotTrusted, "upstream_not_trusted", Warning;
-    /// AF_XDP was lost: queries are answered over kernel sockets, more slowly.
+    /// AF_XDP was lost, or could not be had at the start: queries are answered over kernel sockets, more slowly.
     XdpLost, "xdp_lost", Warning;
     /// No interface has one of the addresses to listen on.
     AddressAbsent, "address_absent", Warning;

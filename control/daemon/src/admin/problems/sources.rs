@@ -22,13 +22,17 @@ pub(super) fn all(service: &Service, host: &HostProblems) -> Vec<Found> {
 }
 
 fn reception(service: &Service) -> Vec<Found> {
-    let interface = service.config.server.interface.clone().unwrap_or_default();
+    let interface = service.config.server.interface.as_deref();
     if let Some(reason) = service.receiving.obstacle() {
-        return vec![Found::new(Kind::NoReception, interface, reason)];
+        return vec![Found::new(Kind::NoReception, interface.unwrap_or_default(), reason)];
     }
-    match service.receiving.is_by_xdp() {
-        Some(false) => vec![Found::new(Kind::XdpLost, interface, service.receiving.to_string())],
-        Some(true) | None => Vec::new(),
+    match (service.receiving.is_by_xdp(), interface) {
+        (Some(true), _) | (None, None) => Vec::new(),
+        // Whoever names an interface expects AF_XDP.
+        (Some(false), _) | (None, Some(_)) => {
+            let text = service.receiving.to_string();
+            vec![Found::new(Kind::XdpLost, interface.unwrap_or_default(), text)]
+        }
     }
 }
 
