@@ -58,8 +58,7 @@ impl Work for Passes<'_, '_> {
         let (largest, access) = (*largest, &policy.access);
         let conditions =
             Conditions { access, checksums, largest, hash: *hash, filed: cache.filed(Flags::default()) };
-        // Whether the packet of a frame may be made plain. It is written by reference, so that it takes no
-        // register from the loop.
+        // Whether a packet may be made plain: by reference, so that it takes no register from the loop.
         let mut may_be_stripped = false;
         if checksums == Checksums::Trust {
             // No reply's checksum can follow from one that may be partial.
