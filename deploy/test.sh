@@ -20,7 +20,7 @@ readonly self=$here/test.sh
 # Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
 # slow machine.
 readonly STEPS=(setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
-declare -rA LIMIT=([setup]=900 [lint]=900 [supply]=1800 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=1800 [drivers]=1200
+declare -rA LIMIT=([setup]=900 [lint]=900 [supply]=1800 [build]=900 [unit]=900 [loom]=600 [ebpf]=900 [lab]=2400 [drivers]=1200
     [differential]=300 [faults]=900 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
