@@ -381,7 +381,8 @@ impl Session {
             let counts = Statistics { times, received, dropped, accepted, unread, delivered };
             pcapng::statistics(&mut last.blocks, interface as u32, &counts, &comment);
         }
-        tracing::info!(written = self.written, "{comment}");
+        // A reader that has left did not take the last ones: the counters tell.
+        tracing::info!(encoded = self.written, "{comment}");
         // There is a place, unless the reader is gone.
         let _ = self.out.try_send(last);
     }
