@@ -53,8 +53,8 @@ impl AccessList {
     /// Whether `client` may ask.
     pub fn allows(&self, client: IpAddr) -> bool {
         match client {
-            IpAddr::V4(address) => self.v4.trie.get(&address.octets()) == ALLOWED,
-            IpAddr::V6(address) => self.v6.trie.get(&address.octets()) == ALLOWED,
+            IpAddr::V4(address) => self.v4.allows(&address.octets()),
+            IpAddr::V6(address) => self.v6.allows(&address.octets()),
         }
     }
 }
@@ -86,6 +86,12 @@ impl Family {
     pub fn lets_in<const N: usize>(&self, address: &[u8; N]) -> bool {
         let slot = self.glance[usize::from(address[0])];
         slot == Slot::of(ALLOWED) || self.trie.descend(slot, address) == ALLOWED
+    }
+
+    /// Whether the address may ask.
+    #[inline(always)]
+    pub fn allows<const N: usize>(&self, address: &[u8; N]) -> bool {
+        self.trie.get(address) == ALLOWED
     }
 
     /// Returns the share of all addresses that may ask.

@@ -5,9 +5,9 @@ use crate::{
     access::AccessList,
     dns::{
         CLASS_CH,
-        cookie::{Cookies, Sent},
+        cookie::{Cookie, Cookies, Sent},
         header,
-        option::Options,
+        option::{Options, OptionsWire},
         query::{Edns, Query, Reject},
         rcode, rtype,
     },
@@ -94,7 +94,7 @@ impl QueryPolicy {
             Err(reject) => Err(self.second_thought(reject, query)),
         };
         let Some(edns) = &query.edns else { return (verdict, Options::default()) };
-        let (options, good) = self.answer_options(edns, asker);
+        let (options, good) = self.answer_edns(edns, asker);
         let verdict = verdict.and_then(|()| match edns.cookie {
             Sent::Malformed if self.cookies.is_some() => Err(Reject::Question(rcode::FORMERR)),
             Sent::Cookie(_) if self.require_cookies && !good && !asker.connected => Err(Reject::BadCookie),
@@ -137,16 +137,16 @@ impl QueryPolicy {
     /// Returns the options of the reply to a query that was [read](Self::read) earlier and is
     /// answered now.
     pub fn options(&self, query: &Query, asker: &Asker) -> Options<'_> {
-        query.edns.as_ref().map_or_else(Options::default, |edns| self.answer_options(edns, asker).0)
+        query.edns.as_ref().map_or_else(Options::default, |edns| self.answer_edns(edns, asker).0)
     }
 
     /// Whether a query that was [read](Self::read) has a valid server cookie.
     pub fn has_good_cookie(&self, query: &Query, asker: &Asker) -> bool {
-        query.edns.as_ref().is_some_and(|edns| self.answer_options(edns, asker).1)
+        query.edns.as_ref().is_some_and(|edns| self.answer_edns(edns, asker).1)
     }
 
     /// Returns the options of a reply, and whether the query has a valid server cookie.
-    pub(crate) fn answer_options(&self, edns: &Edns, asker: &Asker) -> (Options<'_>, bool) {
+    fn answer_edns(&self, edns: &Edns, asker: &Asker) -> (Options<'_>, bool) {
         let nsid = if edns.nsid { self.nsid.as_deref() } else { None };
         let (cookie, good) = match (&self.cookies, edns.cookie) {
             (Some(cookies), Sent::Cookie(cookie)) => {
@@ -156,6 +156,31 @@ impl QueryPolicy {
             _ => (None, false),
         };
         (Options { cookie, nsid, keepalive: None }, good)
+    }
+
+    /// Adds to `options` those of the reply to a query with this cookie, which may ask for the server's name.
+    /// Returns whether the cookie proves the client's address; `None`: the query is rejected for its cookie.
+    #[inline(always)]
+    pub(crate) fn add_options(
+        &self,
+        cookie: Option<&Cookie>,
+        wants_nsid: bool,
+        asker: &Asker,
+        options: &mut OptionsWire,
+    ) -> Option<bool> {
+        let mut is_proven = false;
+        if let (Some(cookies), Some(cookie)) = (&self.cookies, cookie) {
+            let (both, is_good) = cookies.answer(cookie, asker.client, asker.now);
+            options.add_cookie(&both);
+            is_proven = is_good;
+        }
+        if self.require_cookies && cookie.is_some() && !is_proven {
+            return None;
+        }
+        if wants_nsid && let Some(nsid) = self.nsid.as_deref() {
+            options.add_nsid(nsid);
+        }
+        Some(is_proven)
     }
 }
 

@@ -12,7 +12,7 @@ mod glance;
 mod mirror;
 mod passes;
 mod recorder;
-mod strip;
+mod wide;
 
 use crate::{
     cache::{Cache, KeyedHash},
@@ -45,7 +45,7 @@ pub use mirror::{Mirror, MirrorUse};
 use passes::{Passed, Passes};
 pub use recorder::Recorder;
 use std::sync::Arc;
-use strip::Stripped;
+use wide::Wide;
 
 /// Outcome of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,12 +124,14 @@ pub struct Glanced<'a> {
     pub v6: bool,
     /// First block of the question, as in a key.
     pub block: &'a Block,
-    /// Second block of the question.
-    pub beyond: &'a Block,
+    /// Further bytes of the question, at least as many as it has.
+    pub beyond: &'a [u8],
     /// Length of the question in bytes.
     pub len: usize,
     /// Number of the list that gave the answer.
     pub list: Option<u8>,
+    /// Whether the answer has expired.
+    pub is_stale: bool,
 }
 
 impl Glanced<'_> {
@@ -137,7 +139,10 @@ impl Glanced<'_> {
     #[inline(always)]
     pub fn qtype(&self) -> u16 {
         // Before the class, which ends the question.
-        let byte = |at: usize| if at < BLOCK { self.block[at] } else { self.beyond[(at - BLOCK) % BLOCK] };
+        let byte = |at: usize| match at.checked_sub(BLOCK) {
+            None => self.block[at],
+            Some(at) => self.beyond.get(at).copied().unwrap_or_default(),
+        };
         u16::from_be_bytes([byte(self.len.wrapping_sub(4)), byte(self.len.wrapping_sub(3))])
     }
 }
@@ -149,19 +154,20 @@ pub struct Fates<'a> {
     left: u64,
     slots: &'a [Slot],
     glances: &'a [Glance],
+    wides: &'a [Wide],
 }
 
 impl<'a> Fates<'a> {
-    /// Returns the closer look at the `nth` frame; `None` if it is a reply from a fresh entry.
+    /// Returns the closer look at the `nth` frame; `None` if it is a reply without one.
     #[inline(always)]
     pub fn slot(&self, nth: usize) -> Option<&'a Slot> {
         if self.left >> (nth % BURST) & 1 == 0 { None } else { Some(&self.slots[nth % BURST]) }
     }
 
-    /// Returns the question of the `nth` frame, which is a reply from a fresh entry.
+    /// Returns the question of the `nth` frame, which is a reply without a closer look.
     #[inline(always)]
     pub fn glanced(&self, nth: usize) -> Option<Glanced<'a>> {
-        self.glances.get(nth)?.glanced()
+        self.glances.get(nth)?.glanced(self.wides.get(nth)?)
     }
 
     /// Returns the outcome of the `nth` frame.
@@ -202,7 +208,7 @@ pub struct Processor {
     epoch: u32,
     level: Level,
     glances: Box<[Glance]>,
-    stripped: Box<[Stripped]>,
+    wides: Box<[Wide]>,
     slots: Box<[Slot]>,
 }
 
@@ -228,7 +234,7 @@ impl Processor {
             epoch: 0,
             level: Level::best(),
             glances: (0..BURST).map(|_| Glance::default()).collect(),
-            stripped: (0..BURST).map(|_| Stripped::default()).collect(),
+            wides: (0..BURST).map(|_| Wide::default()).collect(),
             slots: (0..BURST).map(|_| slot()).collect(),
         };
         processor.set_policy(policy);
@@ -262,7 +268,7 @@ impl Processor {
         }
         stats.add(Counter::Hit, tally.hits);
         stats.add(Counter::Stale, tally.stale);
-        (Fates { left, slots: &self.slots, glances: &self.glances }, tally)
+        (Fates { left, slots: &self.slots, glances: &self.glances, wides: &self.wides }, tally)
     }
 
     /// Finishes the frames whose bits are set in `left`.

@@ -66,22 +66,24 @@ pub trait Simd: Copy {
     /// Returns the number of bytes before the first zero; [`BLOCK`] if there is none.
     fn until_zero(self, block: &Block) -> usize;
 
-    /// Returns the question at the start of the block, whose name has `name` bytes, at most 28: the
-    /// ASCII letters of the name lowercased (RFC 4343: only they have case), and zeros after the
-    /// four bytes that follow the name.
-    fn lowered(self, block: &Block, name: usize) -> Block;
+    /// Returns the part of a question in the block: the ASCII letters of the name lowercased (RFC 4343:
+    /// only they have case), and zeros after the question.
+    fn lowered(self, block: &Block, part: Part) -> Block;
 
     /// Whether the first `len` bytes are the same, at most [`BLOCK`].
     fn same(self, a: &Block, b: &Block, len: usize) -> bool;
+
+    /// Returns the [sum](crate::checksum) of the first `len` bytes, less than 2^32: at most 64 KiB.
+    fn sum(self, bytes: &[u8], len: usize) -> u64;
 
     /// Returns the bytes in another order: at each position the byte that `order` names, or zero
     /// for 0x80.
     fn shuffled(self, half: &Half, order: &Half) -> Half;
 
     /// Whether two [checksums](crate::checksum) are right: that of `apart`, and that of
-    /// `head` together with the question at the start of `tail`, whose name has `name` bytes, and
-    /// with `rest`, a sum below 2^28. All are at even offsets.
-    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool;
+    /// `head` together with the question in `tail`, and with `rest`, a sum below 2^28. All are at even
+    /// offsets.
+    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, part: Part, rest: u32) -> bool;
 }
 
 /// A block, and a mask with ones for the bytes that count.
@@ -90,11 +92,47 @@ pub type Masked<'a> = (&'a Block, &'a Block);
 /// Most bytes of a name whose question fits in a block.
 pub const NAME: usize = BLOCK - 4;
 
-/// Returns masks with ones for a name of `name` bytes, from 1 to [`NAME`], and for its question.
+/// Part of a question that is in a block, as masks with ones for the bytes of the name and of the question.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    name: &'static Block,
+    question: &'static Block,
+}
+
+impl Part {
+    /// Returns the whole question, whose name has `name` bytes, from 1 to [`NAME`].
+    #[inline(always)]
+    pub fn whole(name: usize) -> Self {
+        const ONES: [u8; 2 * BLOCK + 4] = {
+            let mut ones = [0; 2 * BLOCK + 4];
+            let mut at = 0;
+            while at < BLOCK {
+                ones[at] = 0xff;
+                at += 1;
+            }
+            ones
+        };
+        // The remainder equals the difference; it saves a bounds check.
+        let at = NAME.wrapping_sub(name) % BLOCK;
+        match (ONES[at + 4..].first_chunk(), ONES[at..].first_chunk()) {
+            (Some(name), Some(question)) => Part { name, question },
+            _ => unreachable!("there are two blocks and four bytes"),
+        }
+    }
+
+    /// Returns the part of a question that `question` bytes of are left to read, with `name` bytes of its
+    /// name.
+    #[inline(always)]
+    pub fn of_rest(name: usize, question: usize) -> Self {
+        Part { name: first(name.min(BLOCK)), question: first(question.min(BLOCK)) }
+    }
+}
+
+/// Returns a mask with ones for the first `len` bytes, at most [`BLOCK`].
 #[inline(always)]
-fn masks(name: usize) -> (&'static Block, &'static Block) {
-    const ONES: [u8; 2 * BLOCK + 4] = {
-        let mut ones = [0; 2 * BLOCK + 4];
+fn first(len: usize) -> &'static Block {
+    const ONES: [u8; 2 * BLOCK + 1] = {
+        let mut ones = [0; 2 * BLOCK + 1];
         let mut at = 0;
         while at < BLOCK {
             ones[at] = 0xff;
@@ -103,10 +141,9 @@ fn masks(name: usize) -> (&'static Block, &'static Block) {
         ones
     };
     // The remainder equals the difference; it saves a bounds check.
-    let at = NAME.wrapping_sub(name) % BLOCK;
-    match (ONES[at + 4..].first_chunk(), ONES[at..].first_chunk()) {
-        (Some(name), Some(question)) => (name, question),
-        _ => unreachable!("there are two blocks and four bytes"),
+    match ONES[BLOCK.wrapping_sub(len) % (BLOCK + 1)..].first_chunk() {
+        Some(mask) => mask,
+        None => unreachable!("there are two blocks"),
     }
 }
 
@@ -135,27 +172,31 @@ impl Simd for Portable {
         block.iter().position(|byte| *byte == 0).unwrap_or(BLOCK)
     }
 
-    fn lowered(self, block: &Block, name: usize) -> Block {
-        let mut lowered = *block;
-        lowered[name + 4..].fill(0);
-        lowered[..name].make_ascii_lowercase();
-        lowered
+    fn lowered(self, block: &Block, part: Part) -> Block {
+        std::array::from_fn(|at| {
+            let byte = if part.name[at] == 0 { block[at] } else { block[at].to_ascii_lowercase() };
+            byte & part.question[at]
+        })
     }
 
     fn same(self, a: &Block, b: &Block, len: usize) -> bool {
         a[..len] == b[..len]
     }
 
+    fn sum(self, bytes: &[u8], len: usize) -> u64 {
+        checksum::fold_native(checksum::sum(&bytes[..len], 0)).into()
+    }
+
     fn shuffled(self, half: &Half, order: &Half) -> Half {
         order.map(|from| if from < 16 { half[usize::from(from)] } else { 0 })
     }
 
-    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, name: usize, rest: u32) -> bool {
+    fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, part: Part, rest: u32) -> bool {
         let of = |(block, mask): Masked<'_>| {
             let masked: Block = std::array::from_fn(|at| block[at] & mask[at]);
             u64::from(checksum::fold_native(checksum::sum(&masked, 0)))
         };
-        let with = of(head) + of((tail, masks(name).1)) + u64::from(rest);
+        let with = of(head) + of((tail, part.question)) + u64::from(rest);
         checksum::is_right(of(apart)) && checksum::is_right(with)
     }
 }
@@ -203,7 +244,7 @@ impl Level {
 
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
-    use super::{BLOCK, Block, Half, Masked, Simd, Work, masks};
+    use super::{BLOCK, Block, Half, Masked, Part, Portable, Simd, Work, first};
     use std::arch::x86_64::*;
     use zerocopy::transmute;
 
@@ -260,9 +301,9 @@ mod avx2 {
         }
 
         #[inline(always)]
-        fn lowered(self, block: &Block, name: usize) -> Block {
+        fn lowered(self, block: &Block, part: Part) -> Block {
             // SAFETY: `self` is the proof that AVX2 is there.
-            unsafe { lowered(block, masks(name)) }
+            unsafe { lowered(block, part) }
         }
 
         #[inline(always)]
@@ -272,22 +313,24 @@ mod avx2 {
         }
 
         #[inline(always)]
+        fn sum(self, bytes: &[u8], len: usize) -> u64 {
+            match bytes.as_chunks::<BLOCK>().0.get(..len.div_ceil(BLOCK)) {
+                // SAFETY: `self` is the proof that AVX2 is there.
+                Some(blocks) => unsafe { sum(blocks, len) },
+                None => Portable.sum(bytes, len),
+            }
+        }
+
+        #[inline(always)]
         fn shuffled(self, half: &Half, order: &Half) -> Half {
             // SAFETY: `self` is the proof that AVX2 is there.
             unsafe { shuffled(half, order) }
         }
 
         #[inline(always)]
-        fn are_right(
-            self,
-            apart: Masked<'_>,
-            head: Masked<'_>,
-            tail: &Block,
-            name: usize,
-            rest: u32,
-        ) -> bool {
+        fn are_right(self, apart: Masked<'_>, head: Masked<'_>, tail: &Block, part: Part, rest: u32) -> bool {
             // SAFETY: `self` is the proof that AVX2 is there.
-            unsafe { are_right(apart, head, (tail, masks(name).1), rest) }
+            unsafe { are_right(apart, head, (tail, part.question), rest) }
         }
     }
 
@@ -300,7 +343,7 @@ mod avx2 {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn lowered(block: &Block, (name, question): (&Block, &Block)) -> Block {
+    fn lowered(block: &Block, Part { name, question }: Part) -> Block {
         let block: __m256i = transmute!(*block);
         // Signed comparison: this moves 'A'..='Z' to the 26 lowest values.
         let moved = _mm256_add_epi8(block, _mm256_set1_epi8(0x80u8.wrapping_sub(b'A') as i8));
@@ -323,16 +366,36 @@ mod avx2 {
         transmute!(_mm_shuffle_epi8(transmute!(*half), transmute!(*order)))
     }
 
+    /// Returns the words of a block, widened to 32 bits and added in pairs.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn words(block: __m256i) -> __m256i {
+        let low = _mm256_blend_epi16::<0xaa>(block, _mm256_setzero_si256());
+        _mm256_add_epi32(low, _mm256_srli_epi32::<16>(block))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum(blocks: &[Block], len: usize) -> u64 {
+        let Some((last, full)) = blocks.split_last() else { return 0 };
+        let rest = first(len - full.len() * BLOCK);
+        let mut total = words(_mm256_and_si256(transmute!(*last), transmute!(*rest)));
+        for block in full {
+            total = _mm256_add_epi32(total, words(transmute!(*block)));
+        }
+        let half = _mm_add_epi32(_mm256_castsi256_si128(total), _mm256_extracti128_si256::<1>(total));
+        let pairs = _mm_add_epi32(half, _mm_srli_si128::<8>(half));
+        let both = _mm_cvtsi128_si64(pairs) as u64;
+        (both & 0xffff_ffff) + (both >> 32)
+    }
+
     #[inline]
     #[target_feature(enable = "avx2")]
     fn are_right(apart: Masked<'_>, head: Masked<'_>, tail: Masked<'_>, rest: u32) -> bool {
         // Widens the 16-bit words of a block to 32 bits: the sum of all blocks of a packet does not
         // overflow them.
-        let words = |(block, mask): Masked<'_>| {
-            let block = _mm256_and_si256(transmute!(*block), transmute!(*mask));
-            let low = _mm256_blend_epi16::<0xaa>(block, _mm256_setzero_si256());
-            _mm256_add_epi32(low, _mm256_srli_epi32::<16>(block))
-        };
+        let words =
+            |(block, mask): Masked<'_>| words(_mm256_and_si256(transmute!(*block), transmute!(*mask)));
         let pairs = _mm256_hadd_epi32(_mm256_add_epi32(words(head), words(tail)), words(apart));
         let both = _mm256_hadd_epi32(pairs, pairs);
         let both = _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
@@ -359,7 +422,7 @@ mod tests {
                 let mut expected = [0; BLOCK];
                 expected[..name + 4].fill(byte);
                 expected[..name].fill(byte.to_ascii_lowercase());
-                assert_eq!(Portable.lowered(&[byte; BLOCK], name), expected, "{byte}, {name}");
+                assert_eq!(Portable.lowered(&[byte; BLOCK], Part::whole(name)), expected, "{byte}, {name}");
             }
         }
     }
@@ -382,16 +445,26 @@ mod tests {
         fn run<S: Simd>(self, simd: S) -> Self::Output {
             let Agree { a, b, half, order, name, len, rest } = self;
             prop_assert_eq!(simd.until_zero(&a), Portable.until_zero(&a));
-            prop_assert_eq!(simd.lowered(&a, name), Portable.lowered(&a, name));
+            let part = Part::whole(name);
+            prop_assert_eq!(simd.lowered(&a, part), Portable.lowered(&a, part));
+            for letters in [0, name, len, BLOCK, 2 * BLOCK] {
+                let part = Part::of_rest(letters, len);
+                prop_assert_eq!(simd.lowered(&a, part), Portable.lowered(&a, part));
+            }
             prop_assert_eq!(simd.same(&a, &b, len), Portable.same(&a, &b, len));
+            let both = [a, b].concat();
+            for len in [0, len, len + BLOCK] {
+                let sums = [simd.sum(&both, len), Portable.sum(&both, len)].map(checksum::fold_native);
+                prop_assert_eq!(sums[0], sums[1]);
+            }
             prop_assert_eq!(simd.shuffled(&half, &order), Portable.shuffled(&half, &order));
             // Two sums, each made right by its last word.
             let (first, all) = (between(0, 20), between(4, BLOCK));
             let mut apart = b;
             let mut head = a;
             for right in [false, true] {
-                let agree = simd.are_right((&apart, &first), (&head, &all), &b, name, rest);
-                prop_assert_eq!(agree, Portable.are_right((&apart, &first), (&head, &all), &b, name, rest));
+                let agree = simd.are_right((&apart, &first), (&head, &all), &b, part, rest);
+                prop_assert_eq!(agree, Portable.are_right((&apart, &first), (&head, &all), &b, part, rest));
                 prop_assert!(agree || !right);
                 let of = |block: &Block, range: std::ops::Range<usize>| checksum::sum(&block[range], 0);
                 let missing = |sum: u64| (!checksum::fold_native(sum)).to_ne_bytes();

@@ -127,6 +127,8 @@ pub struct Form {
     pub content: Content,
     /// Whether the answer has expired.
     pub is_stale: bool,
+    /// Whether the name was asked for shortly before.
+    pub is_asked_again: bool,
     /// Expected outcome.
     pub fate: Fate,
 }
@@ -146,6 +148,7 @@ impl Default for Form {
             dnssec_ok: false,
             content: Content::Addresses(1),
             is_stale: false,
+            is_asked_again: false,
             fate: Fate::Hit,
         }
     }

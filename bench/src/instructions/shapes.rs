@@ -24,6 +24,8 @@ const BURSTS: usize = 4;
 const HIT: f64 = 600.0;
 /// Most instructions of a hit whose cookie is checked.
 const COOKIE: f64 = 750.0;
+/// Most instructions of a stale answer that the control plane is asked to renew, as it is twice a minute.
+const RENEWED: f64 = 1_600.0;
 /// Most instructions of a packet that is refused or dropped.
 const REFUSED: f64 = 300.0;
 
@@ -99,8 +101,13 @@ pub const SHAPES: &[Shape] = &[
     shape("answer-nodata", HIT, || Form { content: Content::NoData, ..Form::default() }),
     shape("answer-servfail", HIT, || Form { content: Content::Failure, ..Form::default() }),
     shape("answer-cut", HIT, || Form { content: Content::Addresses(60), ..Form::default() }),
-    shape("answer-stale", HIT, || Form { is_stale: true, ..Form::default() }),
-    shape("answer-stale-edns", HIT, || Form { is_stale: true, ..Form::with_options(&[]) }),
+    shape("answer-stale", HIT, || Form { is_stale: true, is_asked_again: true, ..Form::default() }),
+    shape("answer-stale-edns", HIT, || Form {
+        is_stale: true,
+        is_asked_again: true,
+        ..Form::with_options(&[])
+    }),
+    shape("answer-stale-renewed", RENEWED, || Form { is_stale: true, ..Form::default() }),
     // What gets no answer of a cache.
     shape("refused", REFUSED, || Form { fate: Fate::Refused, ..Form::default() }),
     shape("refused-edns", REFUSED, || Form { fate: Fate::Refused, ..Form::with_options(&[]) }),
@@ -136,6 +143,12 @@ pub fn run(shape: &Shape, meter: &mut dyn Meter) -> Result<u64> {
             let matching = (0..BURST).filter(|nth| form.fate.matches(fates.verdict(*nth))).count();
             ensure!(matching == BURST, "{matching} of {BURST} packets had the expected outcome");
             continue;
+        }
+        if form.is_asked_again {
+            stage.run_as(form.now(), form.checksums);
+            for again in 0..BURST {
+                stage.load(again, &form.packet(number + 1 - BURST + again)?);
+            }
         }
         let mut tally = TurnTally::default();
         meter.measure(&mut || tally = stage.run_as(form.now(), form.checksums).1);

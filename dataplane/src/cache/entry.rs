@@ -14,12 +14,13 @@
 //! then, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
 //! answer, and the groups of clients that get it. The total size is rounded up to 8 bytes.
 
+mod found;
+
 use super::{
     filing::{Filed, Note, Scope},
     ring::UNIT,
 };
 use crate::{
-    checksum,
     clock::Secs,
     dns::{
         NAME_MAX,
@@ -28,8 +29,9 @@ use crate::{
         key::{Asked, Key},
     },
     group::{Group, GroupSet},
-    simd::{BLOCK, Block},
+    simd::BLOCK,
 };
+pub use found::{Found, Parts};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
     native_endian::{U16, U32, U64},
@@ -53,7 +55,7 @@ const STALE_UNIT: Secs = 4;
 const FREQUENCY: u8 = 0x03;
 /// The entry is in the index.
 const LIVE: u8 = 0x04;
-/// The entry is [simple](Fresh::is_simple).
+/// The entry is [simple](Found::is_simple).
 const SIMPLE: u8 = 0x08;
 /// Four bits with the binary logarithm of the time in seconds from the end of glances to expiry; 0:
 /// both are the same.
@@ -131,7 +133,8 @@ impl EntryHeader {
         (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + note).next_multiple_of(UNIT)
     }
 
-    fn question_len(&self) -> usize {
+    /// Returns the length of the question in bytes.
+    pub fn question_len(&self) -> usize {
         usize::from(self.name_len) + 4
     }
 
@@ -234,12 +237,18 @@ impl EntryHeader {
     /// the last request.
     #[inline]
     pub fn claim_refresh(&mut self, now: Secs) -> bool {
-        let requested = self.received() >= self.expires();
-        if requested && now.saturating_sub(self.received()) < RECHECK {
-            return false;
+        let is_due = self.is_refresh_due(now);
+        if is_due {
+            self.received = now.into();
         }
-        self.received = now.into();
-        true
+        is_due
+    }
+
+    /// Whether [`claim_refresh`](Self::claim_refresh) would return true.
+    #[inline]
+    pub fn is_refresh_due(&self, now: Secs) -> bool {
+        let requested = self.received() >= self.expires();
+        !requested || now.saturating_sub(self.received()) >= RECHECK
     }
 
     /// Sets the remembered number of requests.
@@ -297,111 +306,10 @@ impl EntryHeader {
     /// Returns the answer, and the number of the list that gave it; `body` is the body that follows the
     /// header.
     #[inline(always)]
-    pub fn view<'a>(&self, body: &'a Body) -> (View<'a>, Option<u8>) {
+    pub fn view<'a>(&'a self, body: &'a Body) -> (View<'a>, Option<u8>) {
         let note = self.note(body);
-        let (ttls, wire) = body[self.question_len()..].split_at(2 * usize::from(self.records));
-        let wire = &wire[..usize::from(self.wire_len.get())];
-        let change = change_but_records(self.start.get(), self.additional.get(), wire.len());
-        let view = View {
-            status: self.status(),
-            start: self.start.get(),
-            additional: u16::from_be(self.additional.get()),
-            ttls: ttls.as_chunks::<2>().0,
-            wire,
-            sum: checksum::fold_native(checksum::change(change, u64::from(!self.balance.get()))),
-            ede: note.ede,
-            list: None,
-        };
-        (view, note.list)
+        (View { ede: note.ede, ..Found::of(self, body).view() }, note.list)
     }
-}
-
-/// Fresh entry found by a glance: an answer to copy.
-#[derive(Clone, Copy, Debug)]
-pub struct Fresh<'a> {
-    header: &'a EntryHeader,
-    /// TTL offsets, and the records that follow them.
-    rest: &'a [u8],
-}
-
-impl<'a> Fresh<'a> {
-    /// Wraps the entry of a question of `question_len` bytes, less than 64.
-    #[inline(always)]
-    pub fn new(header: &'a EntryHeader, body: &'a Body, question_len: usize) -> Self {
-        // The remainder equals the length; it saves a bounds check.
-        Fresh { header, rest: &body[question_len % 64..] }
-    }
-
-    /// Whether the answer is positive, complete, the same for every client, and one record of at
-    /// most [`BLOCK`] bytes whose name is a pointer: most are.
-    #[inline(always)]
-    pub fn is_simple(&self) -> bool {
-        self.header.state & SIMPLE != 0
-    }
-
-    /// Returns RCODE, AA and AD.
-    pub fn status(&self) -> Status {
-        Status(self.header.status)
-    }
-
-    /// Returns the time since the answer was received, in seconds.
-    #[inline(always)]
-    pub fn age(&self, now: Secs) -> Secs {
-        // No entry is received later than the time of the clock that asks: see `Cache::insert`.
-        now.wrapping_sub(self.header.received())
-    }
-
-    /// Returns the part of the reply's header that depends on the answer: see [`header::start`].
-    #[inline(always)]
-    pub fn start(&self) -> u64 {
-        self.header.start.get()
-    }
-
-    /// Returns the number of additional records, as on the wire.
-    #[inline(always)]
-    pub fn additional(&self) -> u16 {
-        self.header.additional.get()
-    }
-
-    /// Returns the amount by which to raise the checksum of a query packet that holds nothing but
-    /// the question.
-    #[inline(always)]
-    pub fn balance(&self) -> u16 {
-        self.header.balance.get()
-    }
-
-    /// Returns the block with the record of a [simple](Self::is_simple) answer, and the record's
-    /// length. Its TTL is at [`SIMPLE_TTL`].
-    #[inline(always)]
-    pub fn simple(&self) -> (&'a Block, usize) {
-        let record = self.rest[2..].first_chunk().unwrap_or(&[0; BLOCK]);
-        (record, usize::from(self.header.wire_len.get()) % (2 * BLOCK))
-    }
-
-    /// Returns the offset of each TTL in the message, little-endian.
-    pub fn ttls(&self) -> &'a [[u8; 2]] {
-        self.rest[..2 * usize::from(self.header.records)].as_chunks::<2>().0
-    }
-
-    /// Returns the length of the records in bytes.
-    #[inline(always)]
-    pub fn wire_len(&self) -> usize {
-        usize::from(self.header.wire_len.get()) % WIRE_MAX
-    }
-
-    /// Returns the records.
-    pub fn wire(&self) -> &'a [u8] {
-        &self.rest[2 * usize::from(self.header.records)..][..self.wire_len()]
-    }
-}
-
-/// Returns the change of a packet's sum, without the records, when a query that holds nothing but
-/// the question becomes its reply. It covers the header (a query's has only the count of
-/// questions), and the length in the UDP header and its pseudo-header.
-fn change_but_records(start: u64, additional: u16, wire_len: usize) -> u64 {
-    let question = header::start(0, 0, 0);
-    let lengths = u64::from((wire_len as u16).to_be());
-    checksum::chain(checksum::change(question, start), [u64::from(additional), 2 * lengths])
 }
 
 /// An answer measured for storing. One that is always too large for UDP is reduced to a bare TC=1.
@@ -431,9 +339,7 @@ impl<'a> Draft<'a> {
         let fitted = answer.view().fitted(room, at, key.asked().dnssec_ok());
         let fitted = fitted.filter(|view| view.ttls.len() <= usize::from(u8::MAX));
         let view = fitted.unwrap_or_else(|| answer.view().truncated());
-        let additional = view.additional.to_be();
-        let change =
-            checksum::add(change_but_records(view.start, additional, view.wire.len()), u64::from(view.sum));
+        let Parts { additional, balance, .. } = Parts::of(view);
         let ttl = header::LEN + key.question().len() + SIMPLE_TTL;
         let simple = view.status.is_plain()
             && view.wire.len() <= BLOCK
@@ -454,7 +360,7 @@ impl<'a> Draft<'a> {
             filed: filed.noted(note != Note::NONE),
             start: view.start.into(),
             additional: additional.into(),
-            balance: (!checksum::fold_native(change)).into(),
+            balance: balance.into(),
             wire_len: (view.wire.len() as u16).into(),
             records: view.ttls.len() as u8,
             status: view.status.0,

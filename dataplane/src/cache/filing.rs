@@ -34,7 +34,7 @@ impl Filed {
 
     /// Returns the filing of an answer with a note, or without.
     pub fn noted(self, noted: bool) -> Self {
-        Filed([self.0[0] | if noted { Self::NOTED } else { 0 }, self.0[1]])
+        Filed([self.0[0] & !Self::NOTED | if noted { Self::NOTED } else { 0 }, self.0[1]])
     }
 
     /// Whether the answer has a note.

@@ -13,6 +13,7 @@
 mod entry;
 mod filing;
 mod filings;
+mod glance;
 mod hash;
 mod index;
 mod insert;
@@ -21,8 +22,9 @@ mod purge;
 mod ring;
 mod usage;
 
-pub use entry::{Fresh, SIMPLE_TTL};
+pub use entry::{Found, Parts, SIMPLE_TTL};
 pub use filing::{Filed, Note, Scope};
+pub use glance::{Question, Special, Terms};
 pub use hash::KeyedHash;
 pub use index::{Ref, Spot};
 pub use usage::{Churn, Occupancy};
@@ -36,7 +38,7 @@ use crate::{
     },
     group::Group,
     region::Region,
-    simd::{BLOCK, Block, Simd, prefetch},
+    simd::prefetch,
 };
 use entry::{ENTRY_MAX, EntryHeader};
 use filings::Filings;
@@ -162,62 +164,6 @@ impl Cache {
         // A whole block of records is read; for every second entry it ends in the next line.
         prefetch(entry.wrapping_add(96));
         Some(found)
-    }
-
-    /// Third step: returns the answer if the candidate is the right entry and fresh, as nearly all
-    /// are. Counts the request. `None` decides nothing yet: [`lookup`](Self::lookup) does.
-    ///
-    /// `block` is a key's first [block](Key::blocks), `len` the number of its bytes that are part
-    /// of the question, and `beyond` the rest of the question.
-    #[inline(always)]
-    pub fn get_fresh<S: Simd>(
-        &mut self,
-        simd: S,
-        candidate: Ref,
-        filed: Filed,
-        (block, len): (&Block, usize),
-        beyond: &[u8],
-        now: Secs,
-    ) -> Option<Fresh<'_>> {
-        let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(candidate));
-        let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
-        if header.filed() != filed || !simd.same(have, block, len) || now >= header.glance() {
-            return None;
-        }
-        if !beyond.is_empty() && body[BLOCK..][..beyond.len()] != *beyond {
-            return None;
-        }
-        header.touch();
-        Some(Fresh::new(header, body, len + beyond.len()))
-    }
-
-    /// Third step, where [`get_fresh`](Self::get_fresh) has found nothing: returns the answer and its
-    /// note if the candidate is the right entry, fresh, and for the client's group, which is asked for
-    /// only then. Counts the request.
-    #[inline(always)]
-    pub fn get_noted<S: Simd>(
-        &mut self,
-        simd: S,
-        candidate: Ref,
-        filed: Filed,
-        (block, len): (&Block, usize),
-        beyond: &[u8],
-        (now, group): (Secs, impl FnOnce() -> Group),
-    ) -> Option<(Fresh<'_>, Note, Group)> {
-        let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(candidate));
-        let have = body.first_chunk::<BLOCK>().unwrap_or(&[0; BLOCK]);
-        if header.filed() != filed.noted(true) || now >= header.glance() || !simd.same(have, block, len) {
-            return None;
-        }
-        if body[BLOCK..][..beyond.len()] != *beyond {
-            return None;
-        }
-        let (note, group) = (header.note(body), group());
-        if !note.groups.has(group) {
-            return None;
-        }
-        header.touch();
-        Some((Fresh::new(header, body, len + beyond.len()), note, group))
     }
 
     /// Third step: returns the entry for a client of the default group, if there is a usable one.

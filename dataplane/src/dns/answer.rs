@@ -109,6 +109,12 @@ impl Status {
         !self.is_truncated() && (wants_ad || self.0 & Self::AD == 0)
     }
 
+    /// Whether the answer was validated.
+    #[inline(always)]
+    pub fn is_authentic(self) -> bool {
+        self.0 & Self::AD != 0
+    }
+
     /// Returns the response code.
     #[inline(always)]
     pub fn rcode(self) -> u8 {

@@ -49,11 +49,17 @@ pub enum Sent {
 }
 
 impl Cookie {
+    /// Whether an option may have `len` bytes of data (RFC 7873 section 5.2.2).
+    #[inline(always)]
+    pub fn is_length(len: usize) -> bool {
+        len == CLIENT_LEN || len.checked_sub(CLIENT_LEN).is_some_and(|len| SERVER_LENS.contains(&len))
+    }
+
     /// Parses the option's data; `None` if its length is invalid (RFC 7873 section 5.2.2: FORMERR).
+    #[inline(always)]
     pub fn parse(data: &[u8]) -> Option<Self> {
         let (client, server) = data.split_first_chunk()?;
-        let possible = server.is_empty() || SERVER_LENS.contains(&server.len());
-        possible.then(|| Cookie { client: *client, server: server.try_into().ok() })
+        Self::is_length(data.len()).then(|| Cookie { client: *client, server: server.try_into().ok() })
     }
 }
 

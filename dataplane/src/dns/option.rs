@@ -80,15 +80,16 @@ impl Options<'_> {
     }
 
     /// Writes the options to the start of `to`, which has room. Returns what follows them.
+    #[inline(always)]
     pub fn write<'b>(&self, mut to: &'b mut [u8]) -> &'b mut [u8] {
         if let Some(cookie) = &self.cookie {
-            to = put(to, code::COOKIE, cookie);
+            to = put_fixed(to, code::COOKIE, cookie);
         }
         if let Some(nsid) = self.nsid {
             to = put(to, code::NSID, nsid);
         }
         if let Some(units) = self.keepalive {
-            to = put(to, code::KEEPALIVE, &units.to_be_bytes());
+            to = put_fixed(to, code::KEEPALIVE, &units.to_be_bytes());
         }
         to
     }
@@ -96,22 +97,101 @@ impl Options<'_> {
 
 /// Writes one option to the start of `to`, which has room. Returns what follows it.
 fn put<'a>(to: &'a mut [u8], code: u16, data: &[u8]) -> &'a mut [u8] {
-    let (option, rest) = to.split_at_mut(HEAD + data.len());
-    option[..2].copy_from_slice(&code.to_be_bytes());
-    option[2..HEAD].copy_from_slice(&(data.len() as u16).to_be_bytes());
-    option[HEAD..].copy_from_slice(data);
+    let to = put_head(to, code, data.len());
+    let (option, rest) = to.split_at_mut(data.len());
+    option.copy_from_slice(data);
+    rest
+}
+
+/// Writes one option whose length is known to the compiler.
+#[inline(always)]
+fn put_fixed<'a, const N: usize>(to: &'a mut [u8], code: u16, data: &[u8; N]) -> &'a mut [u8] {
+    let to = put_head(to, code, N);
+    let Some((option, rest)) = to.split_first_chunk_mut() else { unreachable!("there is room for options") };
+    *option = *data;
+    rest
+}
+
+/// Writes code and length of an option. Returns what follows them.
+#[inline(always)]
+fn put_head(to: &mut [u8], code: u16, len: usize) -> &mut [u8] {
+    let Some((head, rest)) = to.split_first_chunk_mut::<HEAD>() else {
+        unreachable!("there is room for options")
+    };
+    let ([c1, c0], [l1, l0]) = (code.to_be_bytes(), (len as u16).to_be_bytes());
+    *head = [c1, c0, l1, l0];
     rest
 }
 
 /// Writes one extended error (RFC 8914 section 2) to the start of `to`, which has room. Returns the
 /// rest of `to`.
+#[inline(always)]
 fn put_error<'a>(to: &'a mut [u8], code: u16, text: &[u8]) -> &'a mut [u8] {
-    let (option, rest) = to.split_at_mut(HEAD + 2 + text.len());
-    let (head, extra) = option.split_at_mut(HEAD + 2);
-    put(head, code::EDE, &code.to_be_bytes());
-    head[2..HEAD].copy_from_slice(&(2 + text.len() as u16).to_be_bytes());
-    extra.copy_from_slice(text);
+    let to = put_head(to, code::EDE, 2 + text.len());
+    let (error, rest) = to.split_at_mut(2 + text.len());
+    let (info_code, extra) = error.split_at_mut(2);
+    info_code.copy_from_slice(&code.to_be_bytes());
+    if !text.is_empty() {
+        extra.copy_from_slice(text);
+    }
     rest
+}
+
+/// Options of an OPT record on the wire: their length, and the options.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionsWire {
+    bytes: [u8; OPT_MAX],
+    len: usize,
+}
+
+impl Default for OptionsWire {
+    /// Returns no options.
+    fn default() -> Self {
+        OptionsWire { bytes: [0; OPT_MAX], len: LENGTH }
+    }
+}
+
+/// Size in bytes of the length before the options.
+const LENGTH: usize = 2;
+
+impl OptionsWire {
+    /// Returns the length of the options in bytes.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len - LENGTH
+    }
+
+    /// Adds client and server cookie.
+    #[inline(always)]
+    pub fn add_cookie(&mut self, cookie: &cookie::Both) {
+        self.add(|to| put_fixed(to, code::COOKIE, cookie));
+    }
+
+    /// Adds the name of this server.
+    pub fn add_nsid(&mut self, nsid: &[u8]) {
+        self.add(|to| put(to, code::NSID, nsid));
+    }
+
+    /// Adds errors.
+    #[inline(always)]
+    pub fn add_errors(&mut self, errors: &Errors<'_>) {
+        self.add(|to| errors.write(to));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, write: impl FnOnce(&mut [u8]) -> &mut [u8]) {
+        let free = &mut self.bytes[self.len.min(OPT_MAX)..];
+        let left = write(free).len();
+        self.len = OPT_MAX - left;
+    }
+
+    /// Returns the bytes, which begin with the length; zeros follow them.
+    #[inline(always)]
+    pub fn bytes(&mut self) -> (&[u8; OPT_MAX], usize) {
+        let [l1, l0] = (self.len() as u16).to_be_bytes();
+        [self.bytes[0], self.bytes[1]] = [l1, l0];
+        (&self.bytes, self.len)
+    }
 }
 
 /// Extended errors of one reply: that of the answer, with its text, and the one that its age adds.
@@ -125,33 +205,33 @@ impl<'a> Errors<'a> {
     /// Returns the errors of an answer that is given at this age.
     #[inline(always)]
     pub fn of(view: &View<'a>, age: Age) -> Self {
-        let failed = !matches!(view.status.rcode(), rcode::NOERROR | rcode::NXDOMAIN);
-        if view.ede.is_none() && !matches!(age, Age::Stale(_)) && !failed {
+        Self::of_answer(view.ede, view.list, view.status.rcode(), age)
+    }
+
+    /// Returns the errors of an answer with this INFO-CODE and response code, that the list with this
+    /// name gave, if any did, and that is given at this age.
+    #[inline(always)]
+    pub fn of_answer(ede: Option<u16>, list: Option<&'a str>, rcode: u8, age: Age) -> Self {
+        let failed = !matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN);
+        if ede.is_none() && !matches!(age, Age::Stale(_)) && !failed {
             return Self::default();
         }
-        Self::of_special(view, age)
+        Self::of_special(ede, list, rcode, age)
     }
 
     #[cold]
-    fn of_special(view: &View<'a>, age: Age) -> Self {
-        let ede = view.ede;
-        let from_age = match (age, view.status.rcode()) {
+    fn of_special(ede: Option<u16>, list: Option<&'a str>, rcode: u8, age: Age) -> Self {
+        let from_age = match (age, rcode) {
             (Age::Stale(_), rcode::NXDOMAIN) => Some(ede::STALE_NXDOMAIN),
             (Age::Stale(_), _) => Some(ede::STALE),
             // A list's REFUSED is no failure.
-            _ if view.list.is_some() || ede::is_of_policy(ede) => None,
+            _ if list.is_some() || ede::is_of_policy(ede) => None,
             (Age::New(_), _) | (_, rcode::NOERROR | rcode::NXDOMAIN) => None,
             (Age::Fresh(_), _) => Some(ede::CACHED_ERROR),
         };
         let codes = [ede, from_age.filter(|code| ede != Some(*code))];
-        Errors { codes, ..Self::of_list(ede, view.list) }
-    }
-
-    /// Returns the errors of a fresh answer of the list with this name.
-    pub fn of_list(ede: Option<u16>, list: Option<&'a str>) -> Self {
-        let text = list.map_or(&[][..], |list| list.as_bytes());
-        let text = text.get(..TEXT_MAX).unwrap_or(text);
-        Errors { codes: [ede, None], text: if ede.is_some() { text } else { &[] } }
+        let text = list.filter(|_| ede.is_some()).map_or(&[][..], |list| list.as_bytes());
+        Errors { codes, text: text.get(..TEXT_MAX).unwrap_or(text) }
     }
 
     /// Returns as much of the errors as takes at most `room` bytes: all, or the codes, or nothing.
@@ -191,11 +271,16 @@ impl<'a> Errors<'a> {
         self.codes.iter().flatten().count() * (HEAD + 2) + self.text.len()
     }
 
-    /// Writes the errors to the start of `to`, which has room.
-    pub fn write(&self, mut to: &mut [u8]) {
-        let mut text = self.text;
-        for code in self.codes.iter().flatten() {
-            to = put_error(to, *code, std::mem::take(&mut text));
+    /// Writes the errors to the start of `to`, which has room. Returns what follows them.
+    #[inline(always)]
+    pub fn write<'b>(&self, mut to: &'b mut [u8]) -> &'b mut [u8] {
+        let [of_answer, of_age] = self.codes;
+        if let Some(code) = of_answer {
+            to = put_error(to, code, self.text);
         }
+        if let Some(code) = of_age {
+            to = put_error(to, code, &[]);
+        }
+        to
     }
 }

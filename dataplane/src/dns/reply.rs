@@ -302,5 +302,5 @@ pub fn write_options(opt: &mut [u8], at: usize, errors: Errors<'_>, always: &Opt
     let options = &mut opt[OPT_LEN - 2..][..2 + len];
     options[..2].copy_from_slice(&(len as u16).to_be_bytes());
     errors.write(always.write(&mut options[2..]));
-    checksum::placed(checksum::sum(options, 0), at + OPT_LEN - 2)
+    checksum::placed(checksum::sum_from::<1>(options, 0), at + OPT_LEN - 2)
 }

@@ -25,7 +25,7 @@ pub const HOP_LIMIT: u8 = 64;
 
 /// Shortest Ethernet frame in bytes, without its check sequence; shorter ones are padded with zeros
 /// (IEEE 802.3).
-const MIN_FRAME: usize = 60;
+pub const MIN_FRAME: usize = 60;
 
 /// Returns an address as IPv6; IPv4 as `::ffff:a.b.c.d`.
 pub fn mapped(address: IpAddr) -> Ipv6Addr {
@@ -209,14 +209,16 @@ impl Envelope {
             }
         }
         let end = self.message() + message_len;
-        if end < MIN_FRAME { pad(frame, end) } else { end }
+        // A tagged frame is long enough to lose its tags on the way.
+        let least = MIN_FRAME + self.message() - size_of::<Mac>() - size_of::<H>();
+        if end < least { pad(frame, end, least) } else { end }
     }
 }
 
 #[cold]
-fn pad(frame: &mut [u8], end: usize) -> usize {
-    frame[end..MIN_FRAME].fill(0);
-    MIN_FRAME
+fn pad(frame: &mut [u8], end: usize, least: usize) -> usize {
+    frame[end..least].fill(0);
+    least
 }
 
 /// Opens a frame that may begin with one or two VLAN tags (802.1Q, 802.1ad).

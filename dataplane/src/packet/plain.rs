@@ -12,7 +12,7 @@ use crate::{
     checksum,
     dns::header::LEN,
     frame::WINDOW,
-    simd::{self, BLOCK, Block, Half, Simd},
+    simd::{self, BLOCK, Block, Half, Part, Simd},
 };
 use std::net::IpAddr;
 use zerocopy::{big_endian::U16, transmute};
@@ -24,36 +24,54 @@ pub type Window = [u8; WINDOW];
 pub trait Plain {
     /// Offset of the DNS message.
     const MESSAGE: usize;
-    /// Whether a datagram may come without a checksum.
-    const MAY_LACK_SUM: bool;
+    /// Whether it is IPv6.
+    const IS_V6: bool;
 
     /// Returns the size of the largest reply.
     fn largest(replies: &LargestReplies) -> u16;
 
+    /// Whether the packet is plain, apart from its lengths, checksums, source address and port.
+    fn has_plain_headers(window: &Window) -> bool;
+
+    /// Whether the source is a port that can be answered.
+    fn has_port(window: &Window) -> bool;
+
+    /// Whether the packet comes from a client that may ask, and that can be answered across a link.
+    fn is_let_in(window: &Window, access: &AccessList) -> bool;
+
+    /// Whether the packet, which is from a kernel socket, comes from a client that may ask.
+    fn is_allowed(window: &Window, access: &AccessList) -> bool;
+
     /// Whether the packet is plain, apart from its lengths and checksums, and from a client that
     /// may ask.
-    fn is_plain(window: &Window, access: &AccessList) -> bool;
+    #[inline(always)]
+    fn is_plain(window: &Window, access: &AccessList) -> bool {
+        Self::has_plain_headers(window) && Self::is_let_in(window, access) && Self::has_port(window)
+    }
 
     /// Returns the client's address.
     fn client(window: &Window) -> IpAddr;
 
-    /// Returns the length of link header and packet, as the network header announces it.
-    fn packet_len(window: &Window) -> usize;
+    /// Whether the headers announce a packet that ends at `end`.
+    fn ends_at(window: &Window, end: usize) -> bool;
 
     /// Returns the sum of the pseudo-header of a datagram of `udp_len` bytes.
     fn pseudo(window: &Window, udp_len: usize) -> u64;
 
-    /// Lowers the lengths in the headers. The checksum of the network header stays as right as it was.
-    fn shorten(window: &mut Window, bytes: u16);
+    /// Returns the sum of a packet that ends at `end`, from its addresses on and with the rest of the
+    /// pseudo-header.
+    fn sum<S: Simd>(simd: S, window: &Window, end: usize) -> u64;
+
+    /// Whether the checksum of the network header is right, or there is none.
+    fn is_header_right(window: &Window) -> bool;
 
     /// Whether the headers of the packet of `len` bytes announce a message of `message_len` bytes,
     /// at most 200.
     fn has_lengths(window: &Window, len: usize, message_len: usize) -> bool;
 
     /// Whether the checksums are right. The message has `message_len` bytes, at most 200: a header,
-    /// a question whose name has `name` bytes, at most [`simd::NAME`], and other bytes whose sum is
-    /// `rest`, below 2^27.
-    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool;
+    /// a question of one block, and other bytes whose sum is `rest`, below 2^27.
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, part: Part, rest: u32) -> bool;
 
     /// Turns the headers of a plain packet into those of its reply, whose message has `message_len`
     /// bytes. The UDP checksum is [raised](checksum::raised) by `raise`, for all that changes.
@@ -81,7 +99,7 @@ pub struct V6;
 
 impl Plain for V4 {
     const MESSAGE: usize = 14 + 20 + 8;
-    const MAY_LACK_SUM: bool = true;
+    const IS_V6: bool = false;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -89,15 +107,28 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn is_plain(window: &Window, access: &AccessList) -> bool {
+    fn has_plain_headers(window: &Window) -> bool {
         // Version and length of the header, "more fragments" and the fragment offset.
         const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
         *bytes(window, 12) == EtherType::IPV4.0
             && u64::from_ne_bytes(*bytes(window, 14)) & MASK == START
             && window[23] == header::UDP
-            && access.v4.lets_in::<4>(bytes(window, 26))
-            && field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn has_port(window: &Window) -> bool {
+        field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn is_let_in(window: &Window, access: &AccessList) -> bool {
+        access.v4.lets_in::<4>(bytes(window, 26))
+    }
+
+    #[inline(always)]
+    fn is_allowed(window: &Window, access: &AccessList) -> bool {
+        access.v4.allows::<4>(bytes(window, 26))
     }
 
     #[inline(always)]
@@ -106,8 +137,9 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn packet_len(window: &Window) -> usize {
-        14 + usize::from(u16::from_be_bytes(*bytes(window, 16)))
+    fn ends_at(window: &Window, end: usize) -> bool {
+        let (total, udp_len) = (end - 14, end - 34);
+        field(window, 16) == (total as u16).to_be() && field(window, 38) == (udp_len as u16).to_be()
     }
 
     #[inline(always)]
@@ -117,11 +149,15 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn shorten(window: &mut Window, bytes: u16) {
-        lower(window, 16, bytes);
-        lower(window, 38, bytes);
-        let sum = *self::bytes(window, 24);
-        *bytes_mut(window, 24) = checksum::raised(sum, checksum::word(bytes));
+    fn sum<S: Simd>(simd: S, window: &Window, end: usize) -> u64 {
+        simd.sum(&window[26..], end - 26) + header::pseudo(U16::new((end - 34) as u16))
+    }
+
+    #[inline(always)]
+    fn is_header_right(window: &Window) -> bool {
+        let addresses = u64::from(u32::from_ne_bytes(*bytes(window, 30)));
+        let sum = u64::from_ne_bytes(*bytes(window, 14));
+        checksum::is_right(checksum::chain(sum, [u64::from_ne_bytes(*bytes(window, 22)), addresses]))
     }
 
     #[inline(always)]
@@ -132,12 +168,12 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool {
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, part: Part, rest: u32) -> bool {
         const HEADER: Block = simd::between(0, 20);
         const FROM_ADDRESSES: Block = simd::between(4, BLOCK);
         let ip = (bytes(window, 14), &HEADER);
         let udp = (bytes(window, 22), &FROM_ADDRESSES);
-        simd.are_right(ip, udp, bytes(window, Self::MESSAGE + LEN), name, pseudo(message_len) + rest)
+        simd.are_right(ip, udp, bytes(window, Self::MESSAGE + LEN), part, pseudo(message_len) + rest)
     }
 
     #[inline(always)]
@@ -173,7 +209,7 @@ impl Plain for V4 {
 
 impl Plain for V6 {
     const MESSAGE: usize = 14 + 40 + 8;
-    const MAY_LACK_SUM: bool = false;
+    const IS_V6: bool = true;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -181,12 +217,25 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn is_plain(window: &Window, access: &AccessList) -> bool {
-        *bytes(window, 12) == EtherType::IPV6.0
-            && window[14] >> 4 == 6
-            && window[20] == header::UDP
-            && access.v6.lets_in::<16>(bytes(window, 22))
-            && field(window, 54) != 0
+    fn has_plain_headers(window: &Window) -> bool {
+        *bytes(window, 12) == EtherType::IPV6.0 && window[14] >> 4 == 6 && window[20] == header::UDP
+    }
+
+    #[inline(always)]
+    fn has_port(window: &Window) -> bool {
+        field(window, 54) != 0
+    }
+
+    #[inline(always)]
+    fn is_let_in(window: &Window, access: &AccessList) -> bool {
+        access.v6.lets_in::<16>(bytes(window, 22))
+    }
+
+    #[inline(always)]
+    fn is_allowed(window: &Window, access: &AccessList) -> bool {
+        let source: &[u8; 16] = bytes(window, 22);
+        // A reply to no address, or to a group of hosts, reaches nobody.
+        source[0] != 0xff && *source != [0; 16] && access.v6.allows(source)
     }
 
     #[inline(always)]
@@ -195,8 +244,9 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn packet_len(window: &Window) -> usize {
-        54 + usize::from(u16::from_be_bytes(*bytes(window, 18)))
+    fn ends_at(window: &Window, end: usize) -> bool {
+        let udp_len = ((end - 54) as u16).to_be();
+        field(window, 18) == udp_len && field(window, 58) == udp_len
     }
 
     #[inline(always)]
@@ -206,9 +256,13 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn shorten(window: &mut Window, bytes: u16) {
-        lower(window, 18, bytes);
-        lower(window, 58, bytes);
+    fn sum<S: Simd>(simd: S, window: &Window, end: usize) -> u64 {
+        simd.sum(&window[22..], end - 22) + header::pseudo(U16::new((end - 54) as u16))
+    }
+
+    #[inline(always)]
+    fn is_header_right(_window: &Window) -> bool {
+        true
     }
 
     #[inline(always)]
@@ -218,7 +272,7 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, name: usize, rest: u32) -> bool {
+    fn is_right<S: Simd>(simd: S, window: &Window, message_len: usize, part: Part, rest: u32) -> bool {
         const RIGHT: Block = simd::between(0, 2);
         const FROM_PORTS: Block = simd::between(12, BLOCK);
         // IPv6 has no checksum of the header alone, but always one of UDP (RFC 8200 section 8.1).
@@ -227,7 +281,7 @@ impl Plain for V6 {
         let rest = pseudo(message_len) + u32::from(addresses) + rest;
         let ports = (bytes(window, 42), &FROM_PORTS);
         field(window, 60) != 0
-            && simd.are_right((&RIGHT, &RIGHT), ports, bytes(window, Self::MESSAGE + LEN), name, rest)
+            && simd.are_right((&RIGHT, &RIGHT), ports, bytes(window, Self::MESSAGE + LEN), part, rest)
     }
 
     #[inline(always)]
@@ -267,13 +321,6 @@ pub fn tags_len(window: &Window) -> usize {
     } else {
         8
     }
-}
-
-/// Lowers the 16-bit field at `at`.
-#[inline(always)]
-fn lower(window: &mut Window, at: usize, less: u16) {
-    let old = u16::from_be_bytes(*bytes(window, at));
-    *bytes_mut(window, at) = old.wrapping_sub(less).to_be_bytes();
 }
 
 /// Returns a number below 256 as a 16-bit field in network order.

@@ -95,7 +95,7 @@ impl Census {
                 let window = frames.window(frame);
                 let (client, message) = plain::reply(window, glanced.v6);
                 let is_nxdomain = window[message + 3] & header::RCODE as u8 == rcode::NXDOMAIN;
-                let blocks = [&glanced.block[..], &glanced.beyond[..]];
+                let blocks = [&glanced.block[..], glanced.beyond];
                 Sighting::new((client, weight, Stage::Received, is_nxdomain), blocks, glanced.len)
             }),
         };

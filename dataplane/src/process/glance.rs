@@ -1,31 +1,35 @@
 //! A glance at a query: enough to answer nearly all of them. They have a question of one [`Block`],
-//! or two, in a [plain packet](Plain), and a fresh entry. A glance that sees anything else says so,
-//! and the [`closer`](super::closer) look finds out what it is.
+//! or two, in a [plain packet](Plain), and an entry. A glance that sees anything else says so, and a
+//! [`wide`](super::wide) look or the [`closer`](super::closer) one finds out what it is.
 //!
 //! A glance takes the name to end at its first zero, and checks neither its labels nor the type.
 //! That is correct if an entry is found. The entry's question was parsed, and is equal byte for
 //! byte except for case. So it has the same labels and the same end, since no length of a label is
 //! a letter.
 
-use super::Glanced;
+mod general;
+
+use super::{Glanced, wide::Wide};
 use crate::{
     access::AccessList,
-    cache::{Filed, Fresh, KeyedHash, Ref, SIMPLE_TTL, Spot},
+    cache::{Filed, Found, KeyedHash, Parts, Question, Ref, SIMPLE_TTL, Spot},
     checksum::{self, Checksums},
     clock::Secs,
     dns::{
         OPT_LEN, UDP_MIN,
         header::{self, LEN},
         key::Flags,
-        option::{Errors, Options},
-        reply,
+        option::OptionsWire,
+        reply::Age,
     },
     packet::{
         LargestReplies,
         plain::{Plain, Window, bytes, bytes_mut},
     },
-    simd::{BLOCK, Block, NAME, Simd},
+    simd::{BLOCK, Block, NAME, Part, Simd},
 };
+use general::Asked;
+use std::slice;
 use zerocopy::transmute;
 
 /// Result of a glance at a query.
@@ -33,7 +37,7 @@ use zerocopy::transmute;
 #[repr(C, align(64))]
 pub struct Glance {
     /// First block of the question, as in a key.
-    question: Block,
+    pub question: Block,
     /// Place in the index where its answer is searched.
     pub spot: Spot,
     /// Entry that is probably its answer; valid if one was found.
@@ -41,14 +45,16 @@ pub struct Glance {
     /// Flags and generation that the entry must be filed under, besides the question.
     pub filed: Filed,
     /// Most bytes of records that the reply may have.
-    room: u16,
+    pub room: u16,
     /// Sum of the OPT record after the question; zero if there is none.
-    opt: u32,
+    pub opt: u32,
     question_len: u8,
     /// Kind of question that was seen.
     pub seen: Seen,
-    /// Number of the list that gave the answer, if `seen` says that one did.
-    list: u8,
+    /// Properties of a special answer, if `seen` says that there is one.
+    special: SpecialAnswer,
+    /// Options to answer, if `seen` says that there are some.
+    pub asked: Asked,
     /// Second block of the question.
     beyond: Block,
 }
@@ -69,26 +75,38 @@ pub enum Seen {
     LongV4,
     /// A question of two blocks over IPv6.
     LongV6,
-    /// Anything else, in a packet that may be [made plain](super::strip).
-    Strippable,
-    /// A question in a packet that was made plain.
-    Stripped,
-    /// A question over IPv4 that a list has answered.
-    ListedV4,
-    /// A question over IPv6 that a list has answered.
-    ListedV6,
+    /// A question of one or two blocks over IPv4, with options to answer.
+    AskingV4,
+    /// A question of one or two blocks over IPv6, with options to answer.
+    AskingV6,
+    /// A question of one or two blocks over IPv4, in a packet whose UDP checksum is not right.
+    UnsummedV4,
+    /// A question of one or two blocks over IPv6, in a packet whose UDP checksum is not right.
+    UnsummedV6,
+    /// A packet with a VLAN tag.
+    Tagged,
+    /// A packet whose question may be too long for other looks; then a question that a [wide](super::wide)
+    /// look has seen.
+    Wide,
+    /// A question that a special answer was given to.
+    Special,
 }
 
-impl Seen {
+/// Properties of an answer that is not fresh, not usual, or was given after a wide look.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SpecialAnswer {
     /// Whether the question came over IPv6.
-    #[inline(always)]
-    pub fn is_v6(self) -> bool {
-        matches!(self, Seen::V6 | Seen::LongV6 | Seen::ListedV6)
-    }
+    pub is_v6: bool,
+    /// Whether a wide look has seen the question.
+    pub is_wide: bool,
+    /// Whether the answer has expired.
+    pub is_stale: bool,
+    /// Number of the list that gave the answer.
+    pub list: Option<u8>,
 }
 
 /// Longest name whose question a glance can see: the question is one byte less than two blocks.
-const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
+pub const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
 
 /// Conditions that answers at a glance depend on.
 #[derive(Clone, Copy, Debug)]
@@ -106,10 +124,10 @@ pub struct Conditions<'a> {
 }
 
 impl Glance {
-    /// First step: reads the question and seeks its answer. Returns false if that takes more than a
-    /// glance.
+    /// First step: reads a question of one block and seeks its answer. Returns false if that takes another
+    /// look. If only the UDP checksum is not right, `seen` says so.
     #[inline(always)]
-    pub fn look<S: Simd, P: Plain, const LONG: bool>(
+    pub fn look<S: Simd, P: Plain>(
         &mut self,
         simd: S,
         window: &Window,
@@ -122,15 +140,8 @@ impl Glance {
             return false;
         }
         let question: &Block = bytes(window, P::MESSAGE + LEN);
-        let beyond: &Block = bytes(window, P::MESSAGE + LEN + BLOCK);
-        let mut name_len = simd.until_zero(question) + 1;
-        if LONG && name_len > BLOCK {
-            name_len = BLOCK + simd.until_zero(beyond) + 1;
-        }
-        // The sum of a long question covers a whole first block: for a shorter question it would
-        // include the bytes that follow it.
-        let fits = if LONG { NAME < name_len && name_len <= LONG_NAME } else { name_len <= NAME };
-        if !fits {
+        let name_len = simd.until_zero(question) + 1;
+        if name_len > NAME {
             return false;
         }
         let question_len = name_len + 4;
@@ -150,31 +161,44 @@ impl Glance {
                 - message_len as u16;
             flags |= opt.dnssec_ok();
         }
-        let verify = conditions.checksums.are_verified();
+        let verify = conditions.checksums != Checksums::Unused;
         if !P::has_lengths(window, len, message_len) {
             return false;
         }
-        if LONG {
-            let rest = checksum::fold_native(checksum::sum(&beyond[..question_len.saturating_sub(BLOCK)], 0));
-            if verify && !P::is_right(simd, window, message_len, NAME, self.opt + u32::from(rest)) {
-                return false;
-            }
-            [self.question, self.beyond] = lowered([*question, *beyond], name_len);
-        } else {
-            if verify && !P::is_right(simd, window, message_len, name_len, self.opt) {
-                return false;
-            }
-            self.question = simd.lowered(question, name_len);
+        let part = Part::whole(name_len);
+        if verify && !P::is_right(simd, window, message_len, part, self.opt) {
+            self.asked = Asked::default();
+            self.question_len = question_len as u8;
+            self.filed = conditions.filed.with(Flags(flags));
+            self.seen = if P::IS_V6 { Seen::UnsummedV6 } else { Seen::UnsummedV4 };
+            return false;
         }
+        self.question = simd.lowered(question, part);
         self.question_len = question_len as u8;
         self.filed = conditions.filed.with(Flags(flags));
         let hash = &conditions.hash;
-        let mut state = hash.add(hash.start(Flags(flags)), &self.question);
-        if LONG && question_len > BLOCK {
+        self.spot = seek(hash.add(hash.start(Flags(flags)), &self.question));
+        true
+    }
+
+    /// Seeks the answer to a question of two blocks.
+    #[inline(always)]
+    fn seek_long<S: Simd>(
+        &mut self,
+        simd: S,
+        [question, beyond]: [&Block; 2],
+        conditions: &Conditions<'_>,
+        seek: impl Fn(u64) -> Spot,
+    ) {
+        let (len, name_len) = (self.question_len(), self.question_len().saturating_sub(4));
+        self.question = simd.lowered(question, Part::of_rest(name_len, len));
+        let hash = &conditions.hash;
+        let mut state = hash.add(hash.start(self.filed.flags()), &self.question);
+        if len > BLOCK {
+            self.beyond = simd.lowered(beyond, Part::of_rest(name_len.saturating_sub(BLOCK), len - BLOCK));
             state = hash.add(state, &self.beyond);
         }
         self.spot = seek(state);
-        true
     }
 
     /// Returns a question of one block, and its length.
@@ -190,27 +214,40 @@ impl Glance {
         ((&self.question, len), &self.beyond[..self.question_len() - len])
     }
 
-    /// Returns the question that was seen; `None` if it needs a closer look.
+    /// Returns the question to compare with that of an entry. `wide` is the wide look that has seen it, if
+    /// one has.
     #[inline(always)]
-    pub fn glanced(&self) -> Option<Glanced<'_>> {
-        let (v6, list) = match self.seen {
-            Seen::Nothing | Seen::Strippable | Seen::Stripped => return None,
-            Seen::V4 | Seen::LongV4 => (false, None),
-            Seen::V6 | Seen::LongV6 => (true, None),
-            Seen::ListedV4 => (false, Some(self.list)),
-            Seen::ListedV6 => (true, Some(self.list)),
+    pub fn question_to_compare<'a>(&'a self, wide: Option<&'a Wide>) -> Question<'a> {
+        let (beyond, len) = match wide {
+            Some(wide) => (wide.beyond(), wide.question_len()),
+            None => (slice::from_ref(&self.beyond), self.question_len()),
         };
-        Some(Glanced { v6, block: &self.question, beyond: &self.beyond, len: self.question_len(), list })
+        Question { block: &self.question, beyond, len }
     }
 
-    /// Notes which list has given the answer.
-    pub fn set_list(&mut self, list: u8) {
-        self.list = list;
-        self.seen = match self.seen {
-            Seen::V4 | Seen::LongV4 | Seen::ListedV4 => Seen::ListedV4,
-            Seen::V6 | Seen::LongV6 | Seen::ListedV6 => Seen::ListedV6,
-            Seen::Nothing | Seen::Strippable | Seen::Stripped => Seen::Nothing,
-        };
+    /// Returns the question that was answered; `None` if it needs a closer look. `wide` is the wide look
+    /// at it, if there was one.
+    #[inline(always)]
+    pub fn glanced<'a>(&'a self, wide: &'a Wide) -> Option<Glanced<'a>> {
+        let (block, beyond, len) = (&self.question, self.beyond.as_slice(), self.question_len());
+        let glanced = |is_v6| Glanced { v6: is_v6, block, beyond, len, list: None, is_stale: false };
+        match self.seen {
+            Seen::Nothing | Seen::Wide | Seen::UnsummedV4 | Seen::UnsummedV6 => None,
+            Seen::Tagged | Seen::AskingV4 | Seen::AskingV6 => None,
+            Seen::V4 | Seen::LongV4 => Some(glanced(false)),
+            Seen::V6 | Seen::LongV6 => Some(glanced(true)),
+            Seen::Special => {
+                let SpecialAnswer { is_v6, is_wide, is_stale, list } = self.special;
+                let glanced = Glanced { list, is_stale, ..glanced(is_v6) };
+                let (beyond, len) = (wide.beyond().as_flattened(), wide.question_len());
+                Some(if is_wide { Glanced { beyond, len, ..glanced } } else { glanced })
+            }
+        }
+    }
+
+    /// Notes a special answer.
+    pub fn note_special(&mut self, special: SpecialAnswer) {
+        (self.seen, self.special) = (Seen::Special, special);
     }
 
     /// Whether the query has an OPT record.
@@ -229,64 +266,56 @@ impl Glance {
         window[P::MESSAGE + 3] & header::AD as u8 != 0 || self.filed.flags().0 & Flags::DO != 0
     }
 
-    /// Keeps this many bytes of the reply for options. Returns false if there are not as many.
-    #[inline(always)]
-    pub fn reserve(&mut self, options_len: usize) -> bool {
-        let left = usize::from(self.room).checked_sub(options_len);
-        self.room = left.unwrap_or(0) as u16;
-        left.is_some()
-    }
-
     /// Whether the client accepts a reply with this many bytes of records.
     #[inline(always)]
     pub fn has_room(&self, wire_len: usize) -> bool {
         wire_len <= usize::from(self.room)
     }
 
-    /// Last step: turns the packet into its reply from a [simple](Fresh::is_simple) entry, which
+    /// Last step: turns the packet into its reply from a [simple](Found::is_simple) fresh entry, which
     /// always fits. Returns the packet's new length.
     #[inline(always)]
     pub fn reply_simply<S: Simd, P: Plain>(
         &self,
         simd: S,
         window: &mut Window,
-        fresh: Fresh<'_>,
+        fresh: Found<'_>,
         question_len: usize,
         now: Secs,
-        opt: Opt,
+        opt: ReplyOpt<'_>,
     ) -> usize {
-        let ((record, wire_len), records) = (fresh.simple(), LEN + question_len % (2 * BLOCK));
+        let ((record, wire_len), records) = (fresh.simple(), LEN + question_len);
         // This may copy bytes after the record; they are beyond the end of the packet and are not
         // sent.
         *bytes_mut(window, P::MESSAGE + records) = *record;
         let at = records + SIMPLE_TTL;
         let lowered = age_ttl(bytes_mut(window, P::MESSAGE + at), at, fresh.age(now));
-        let opt = (opt, Errors::default(), None);
-        self.finish::<S, P>(simd, window, fresh, records + wire_len, lowered, opt)
+        self.finish::<S, P>(simd, window, fresh.head(), records + wire_len, lowered, opt)
     }
 
-    /// Turns the packet into its reply from any entry, which must fit, with the errors and options that go
-    /// with it if the query has an OPT record. Returns the packet's new length.
+    /// Turns the packet into its reply with any content, which must fit. Returns the packet's new length.
     #[inline(always)]
     pub fn reply<S: Simd, P: Plain>(
         &self,
         simd: S,
         window: &mut Window,
-        fresh: Fresh<'_>,
-        now: Secs,
-        opt: (Opt, Errors<'_>, Option<&Options<'_>>),
+        content: Content<'_>,
+        opt: ReplyOpt<'_>,
     ) -> usize {
-        let (records, wire) = (LEN + self.question_len(), fresh.wire());
-        window[P::MESSAGE + records..][..wire.len()].copy_from_slice(wire);
+        let Content { parts, question_len, age } = content;
+        let records = LEN + question_len;
+        copy_records(&mut window[P::MESSAGE + records..], &parts);
         let message = &mut window[P::MESSAGE..];
+        let fields = |ttl: &[u8; 2]| usize::from(u16::from_le_bytes(*ttl));
         let mut lowered = 0;
-        for ttl in fresh.ttls() {
-            let at = usize::from(u16::from_le_bytes(*ttl));
-            if let Some(field) = message.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
-                lowered += age_ttl(field, at, fresh.age(now));
-            }
+        for at in parts.ttls.iter().map(fields) {
+            let Some(field) = message.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) else { continue };
+            lowered += match age {
+                Age::New(age) | Age::Fresh(age) => age_ttl(field, at, age),
+                Age::Stale(ttl) => replace_ttl(field, at, ttl),
+            };
         }
-        self.finish::<S, P>(simd, window, fresh, records + wire.len(), lowered, opt)
+        self.finish::<S, P>(simd, window, parts, records + parts.wire.len(), lowered, opt)
     }
 
     /// Writes everything but the records: they end at `message_len`, and the sum of their TTLs was
@@ -296,54 +325,98 @@ impl Glance {
         &self,
         simd: S,
         window: &mut Window,
-        fresh: Fresh<'_>,
+        head: Parts<'_>,
         mut message_len: usize,
         lowered: u64,
-        (opt, errors, options): (Opt, Errors<'_>, Option<&Options<'_>>),
+        ReplyOpt { opt, options }: ReplyOpt<'_>,
     ) -> usize {
         let flags = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
-        let mut raise = lowered + u64::from(fresh.balance()) + u64::from(flags & !ECHOED);
-        let mut additional = fresh.additional();
+        let mut raise = lowered + u64::from(head.balance) + u64::from(flags & !ECHOED);
+        let mut additional = head.additional;
         if self.opt != 0 {
             // The query's OPT record was counted, so there is room for ours.
             let ours = opt.with_do(self.filed.flags().0 & Flags::DO);
             ours.write(window, P::MESSAGE + message_len);
             raise += u64::from(self.opt + (NAUGHT - ours.sum(message_len)));
             additional = (u16::from_be(additional) + 1).to_be();
-            if !errors.is_empty() || options.is_some() {
-                let options = options.copied().unwrap_or_default();
-                let place = &mut window[P::MESSAGE + message_len..];
-                let sum = reply::write_options(place, message_len, errors, &options);
-                let len = errors.len() + options.len();
+            if let Some(options) = options {
+                let (from, len) = options.bytes();
+                let at = message_len + OPT_LEN - 2;
+                copy_options(&mut window[P::MESSAGE + at..], from, len);
                 // The length is in the UDP header, and in its pseudo-header.
-                let lengths = 2 * u64::from((len as u16).to_be());
+                let options_len = len - 2;
+                let sum = checksum::placed(simd.sum(from, len), at);
+                let lengths = 2 * u64::from((options_len as u16).to_be());
                 raise += u64::from(!checksum::fold_native(checksum::add(sum, lengths)));
-                message_len += len;
+                message_len += options_len;
             }
             message_len += OPT_LEN;
         }
-        *bytes_mut(window, P::MESSAGE + 2) = (fresh.start() | header::in_start(flags & ECHOED)).to_ne_bytes();
+        *bytes_mut(window, P::MESSAGE + 2) = (head.start | header::in_start(flags & ECHOED)).to_ne_bytes();
         *bytes_mut(window, P::MESSAGE + 10) = additional.to_ne_bytes();
         P::turn(simd, window, message_len, raise)
     }
 }
 
+/// Answer as it is written into a reply.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// Parts of the answer.
+    pub parts: Parts<'a>,
+    /// Length of the question in bytes.
+    pub question_len: usize,
+    /// Age of the answer.
+    pub age: Age,
+}
+
+/// OPT record of a reply, which is written if the query has one.
+#[derive(Debug)]
+pub struct ReplyOpt<'a> {
+    /// The record, without options.
+    pub opt: Opt,
+    /// Options and extended errors, if there are some.
+    pub options: Option<&'a mut OptionsWire>,
+}
+
+/// Copies the records to the start of `to`. It may copy bytes after them too: they are beyond the end of
+/// the packet, and are not sent.
+#[inline(always)]
+fn copy_records(to: &mut [u8], parts: &Parts<'_>) {
+    let len = parts.wire.len();
+    let is_copied = match len {
+        0..=BLOCK => copy_chunk::<BLOCK>(to, parts.memory),
+        ..=64 => copy_chunk::<64>(to, parts.memory),
+        ..=128 => copy_chunk::<128>(to, parts.memory),
+        ..=256 => copy_chunk::<256>(to, parts.memory),
+        _ => false,
+    };
+    if !is_copied {
+        to[..len].copy_from_slice(parts.wire);
+    }
+}
+
+/// Copies `len` bytes of options to the start of `to`, and perhaps zeros after them.
+#[inline(always)]
+fn copy_options(to: &mut [u8], from: &[u8], len: usize) {
+    if len > BLOCK || !copy_chunk::<BLOCK>(to, from) {
+        to[..len].copy_from_slice(&from[..len]);
+    }
+}
+
+/// Copies `N` bytes to the start of `to`. Returns false if one of the slices has less.
+#[inline(always)]
+fn copy_chunk<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
+    match (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
+        (Some(to), Some(from)) => {
+            *to = *from;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// A multiple of 0xffff, which counts as zero in a sum; more than the sum of an OPT record.
 const NAUGHT: u32 = 0xffff << 12;
-
-/// Returns the question at the start of the blocks, whose name has `name_len` bytes: the name
-/// lowercased, and zeros after the question.
-#[inline(always)]
-fn lowered(blocks: [Block; 2], name_len: usize) -> [Block; 2] {
-    let raw: [u8; 2 * BLOCK] = transmute!(blocks);
-    // Treats every byte alike, so that the compiler vectorises the loop.
-    let lowered: [u8; 2 * BLOCK] = std::array::from_fn(|at| {
-        let byte = raw[at];
-        let byte = if at < name_len { byte.to_ascii_lowercase() } else { byte };
-        if at < name_len + 4 { byte } else { 0 }
-    });
-    transmute!(lowered)
-}
 
 /// Flags of the query that the reply repeats, as on the wire.
 const ECHOED: u16 = (header::RD | header::CD).to_be();
@@ -365,14 +438,23 @@ impl Opt {
         (opt & !(Self::SIZE | Self::DO) == Self::BARE && rest == [0; 3]).then_some(Opt(opt))
     }
 
+    /// Returns a record that may have options, without them, and their length in bytes.
     #[inline(always)]
-    fn udp_size(self) -> u16 {
+    pub fn read_with_options(window: &Window, at: usize) -> Option<(Self, usize)> {
+        let opt = u64::from_ne_bytes(*bytes(window, at));
+        let [flags, l1, l0] = *bytes(window, at + 8);
+        let is_known = opt & !(Self::SIZE | Self::DO) == Self::BARE && flags == 0;
+        is_known.then_some((Opt(opt), usize::from(u16::from_be_bytes([l1, l0]))))
+    }
+
+    #[inline(always)]
+    pub fn udp_size(self) -> u16 {
         let [_, _, _, size1, size0, ..] = self.0.to_ne_bytes();
         u16::from_be_bytes([size1, size0])
     }
 
     #[inline(always)]
-    fn dnssec_ok(self) -> u8 {
+    pub fn dnssec_ok(self) -> u8 {
         let [.., flags] = self.0.to_ne_bytes();
         flags >> 7
     }
@@ -397,7 +479,7 @@ impl Opt {
 
     /// Returns the record's sum at offset `at` of a message, less than 2^26.
     #[inline(always)]
-    fn sum(self, at: usize) -> u32 {
+    pub fn sum(self, at: usize) -> u32 {
         let words: [u16; 4] = transmute!(self.0);
         words.map(u32::from).iter().sum::<u32>() << (8 * (at & 1))
     }
@@ -410,4 +492,13 @@ fn age_ttl(field: &mut [u8; 4], at: usize, age: Secs) -> u64 {
     let less = old.min(age);
     *field = (old - less).to_be_bytes();
     checksum::number(u64::from(less), at)
+}
+
+/// Replaces the TTL at `at`, and returns by how much its sum is lowered.
+#[inline(always)]
+fn replace_ttl(field: &mut [u8; 4], at: usize, ttl: u32) -> u64 {
+    let old = u32::from_be_bytes(*field);
+    *field = ttl.to_be_bytes();
+    // The new TTL may be higher than the old one; its complement acts as its negative.
+    checksum::number(u64::from(old) + u64::from(!ttl), at)
 }

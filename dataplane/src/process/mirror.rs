@@ -1,6 +1,6 @@
 //! Mirror of a worker's packets: copies the sampled ones into pages.
 
-use super::{Fates, Slot, recorder::hit};
+use super::{Fates, Slot, recorder::fate};
 use crate::{
     clock::Nanos,
     dns::header,
@@ -275,9 +275,9 @@ fn of_slot(slot: &Slot) -> (Envelope, Fate) {
 
 /// Returns envelope and fate of a frame that was answered at a glance.
 fn of_glance(window: &Window, fates: &Fates<'_>, nth: usize) -> (Envelope, Fate) {
-    let (v6, list) = fates.glanced(nth).map_or((false, None), |glanced| (glanced.v6, glanced.list));
-    let envelope = Envelope::of_glance(window, v6);
+    let glanced = fates.glanced(nth);
+    let envelope = Envelope::of_glance(window, glanced.is_some_and(|glanced| glanced.v6));
     let rcode = window[envelope.message() + 3] & header::RCODE as u8;
-    let outcome = if list.is_some() { Outcome::Blocked } else { hit(rcode) };
-    (envelope, Fate::Answered(outcome, AnswerSource::of(Tier::Core).by(list)))
+    let (source, outcome) = glanced.map_or_else(Default::default, |glanced| fate(&glanced, rcode));
+    (envelope, Fate::Answered(outcome, source))
 }

@@ -1,30 +1,31 @@
 //! The passes over a burst, compiled once per [level](crate::simd::Level) of processor.
 
-mod stripped;
+mod asking;
+mod special;
+mod wide;
 
 use super::{
     Job, Processor, TurnTally, count,
-    glance::{Conditions, Glance, Opt, Seen},
+    glance::{Conditions, Content, Glance, LONG_NAME, Opt, ReplyOpt, Seen},
 };
 use crate::{
-    cache::{Cache, Fresh, Note},
+    cache::{Cache, Found},
     checksum::Checksums,
     clock::Secs,
-    dns::{
-        key::Flags,
-        option::{Errors, Options},
-        reply::Age,
-    },
+    dns::{header::LEN, key::Flags, reply::Age},
     frame::{Frame, Frames},
-    group::Group,
-    mac::MacAddress,
-    packet::plain::{self, Plain, Window},
+    packet::{
+        header::EtherType,
+        plain::{self, Plain, Window, bytes},
+    },
     policy::QueryPolicy,
-    simd::{Simd, Work},
+    simd::{BLOCK, Simd, Work},
     stats::WorkerStats,
 };
+use asking::AnswerAsking;
+use special::{AnswerSpecial, Outcome};
 use std::marker::PhantomData;
-use stripped::{AnswerAllStripped, LookBehind};
+use wide::{AnswerAllWide, LookAllWide};
 
 /// Shortest record in bytes: the root's name, type, class, TTL, and a data length of zero.
 const MIN_RECORD: usize = 11;
@@ -44,6 +45,19 @@ pub struct Passed {
     pub proven: u64,
 }
 
+impl Passed {
+    /// Notes the outcome of the `nth` frame, where it was none.
+    #[inline(always)]
+    fn note(&mut self, nth: usize, outcome: Outcome) {
+        let bit = 1 << nth;
+        match outcome {
+            Outcome::Left => self.left |= bit,
+            Outcome::Answered => {}
+            Outcome::Proven => self.proven |= bit,
+        }
+    }
+}
+
 impl Work for Passes<'_, '_> {
     type Output = Passed;
 
@@ -54,36 +68,25 @@ impl Work for Passes<'_, '_> {
         let Job { now, checksums, frames, burst, stats, tally } = job;
         let (now, checksums, stats) = (*now, *checksums, *stats);
         let (frames, burst, tally) = (&mut **frames, &mut **burst, &mut **tally);
-        let Processor { cache, hash, rules, largest, policy, glances, stripped, .. } = processor;
+        let Processor { cache, hash, rules, largest, policy, glances, wides, .. } = processor;
         let (largest, access) = (*largest, &policy.access);
         let conditions =
             Conditions { access, checksums, largest, hash: *hash, filed: cache.filed(Flags::default()) };
-        // Whether a packet may be made plain: by reference, so that it takes no register from the loop.
-        let mut may_be_stripped = false;
-        if checksums == Checksums::Trust {
-            // No reply's checksum can follow from one that may be partial.
-            may_be_stripped = true;
-            glances.iter_mut().zip(&*burst).for_each(|(glance, _)| glance.seen = Seen::Strippable);
-        } else {
-            for (glance, frame) in glances.iter_mut().zip(&*burst) {
-                let (window, len) = (frames.window(frame), frame.len());
-                let seek = |hash| cache.seek(hash);
-                glance.seen = if glance.look::<S, plain::V4, false>(simd, window, len, &conditions, seek) {
-                    Seen::V4
-                } else {
-                    let (conditions, may_be_stripped) = (&conditions, &mut may_be_stripped);
-                    simd.apart(LookOn { glance, window, len, conditions, cache, may_be_stripped })
-                };
-            }
+        // Whether a packet may be worth a wide look: by reference, so that it takes no register from the loop.
+        let mut may_be_wide = false;
+        for (glance, frame) in glances.iter_mut().zip(&*burst) {
+            let (window, len) = (frames.window(frame), frame.len());
+            let seek = |hash| cache.seek(hash);
+            glance.seen = if glance.look::<S, plain::V4>(simd, window, len, &conditions, seek) {
+                Seen::V4
+            } else {
+                let (conditions, may_be_wide) = (&conditions, &mut may_be_wide);
+                simd.apart(LookOn { glance, window, len, conditions, cache, may_be_wide })
+            };
         }
-        if may_be_stripped {
-            for ((glance, stripped), frame) in glances.iter_mut().zip(&mut *stripped).zip(&mut *burst) {
-                if glance.seen == Seen::Strippable {
-                    let (conditions, cache) = (&conditions, &*cache);
-                    let behind = LookBehind { glance, frames, frame, conditions, cache, stripped };
-                    glance.seen = simd.apart(behind);
-                }
-            }
+        if may_be_wide {
+            let (conditions, cache) = (&conditions, &*cache);
+            simd.apart(LookAllWide { glances, wides, frames, burst, conditions, cache, stats });
         }
         for (glance, _) in glances.iter_mut().zip(&*burst) {
             match cache.candidate(glance.spot) {
@@ -92,27 +95,25 @@ impl Work for Passes<'_, '_> {
             }
         }
         let (opt, policy) = (Opt::of(rules.udp_limit), &**policy);
-        let mut last = Last { cache, frames, stats, tally, counted: 0, now, opt, policy, checksums };
+        let stale_ttl = rules.stale_at_once.then_some(rules.stale_ttl);
+        let counted = 0;
+        let mut last =
+            Last { cache, frames, stats, tally, counted, now, unix, opt, policy, checksums, stale_ttl };
         let mut passed = Passed::default();
         for (nth, (frame, glance)) in burst.iter_mut().zip(&mut *glances).enumerate() {
-            let answered = if glance.seen == Seen::V4 {
-                last.answer::<S, plain::V4, false>(simd, glance, frame)
-            } else {
-                simd.apart(AnswerOther { last: &mut last, glance, frame })
-            };
-            if !answered {
+            if glance.seen == Seen::V4 {
+                let outcome = last.answer::<S, plain::V4, false>(simd, glance, frame);
+                if outcome == Outcome::Answered {
+                    continue;
+                }
                 passed.left |= 1 << nth;
+            } else {
+                passed.note(nth, simd.apart(AnswerOther { last: &mut last, glance, frame }));
             }
         }
-        if may_be_stripped {
-            simd.apart(AnswerAllStripped {
-                last: &mut last,
-                glances,
-                burst,
-                stripped,
-                unix,
-                passed: &mut passed,
-            });
+        if may_be_wide {
+            let (last, passed) = (&mut last, &mut passed);
+            simd.apart(AnswerAllWide { last, glances, wides, burst, passed });
         }
         let answered = burst.len() as u64 - u64::from(passed.left.count_ones());
         tally.hits += answered - last.counted;
@@ -127,7 +128,7 @@ struct LookOn<'a, 'b> {
     len: usize,
     conditions: &'a Conditions<'b>,
     cache: &'a Cache,
-    may_be_stripped: &'a mut bool,
+    may_be_wide: &'a mut bool,
 }
 
 impl Work for LookOn<'_, '_> {
@@ -135,21 +136,55 @@ impl Work for LookOn<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookOn { glance, window, len, conditions, cache, may_be_stripped } = self;
-        let seek = |hash| cache.seek(hash);
-        if glance.look::<S, plain::V6, false>(simd, window, len, conditions, seek) {
-            Seen::V6
-        } else if glance.look::<S, plain::V4, true>(simd, window, len, conditions, seek) {
-            Seen::LongV4
-        } else if glance.look::<S, plain::V6, true>(simd, window, len, conditions, seek) {
-            Seen::LongV6
-        } else if conditions.may_be_stripped(window) {
-            *may_be_stripped = true;
-            Seen::Strippable
-        } else {
-            Seen::Nothing
+        let LookOn { glance, window, len, conditions, cache, may_be_wide } = self;
+        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
+            return Seen::V6;
         }
+        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide })
     }
+}
+
+/// General look at a packet.
+struct LookGenerally<'a, 'b> {
+    glance: &'a mut Glance,
+    window: &'a Window,
+    len: usize,
+    conditions: &'a Conditions<'b>,
+    cache: &'a Cache,
+    may_be_wide: &'a mut bool,
+}
+
+impl Work for LookGenerally<'_, '_> {
+    type Output = Seen;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Seen {
+        let LookGenerally { glance, window, len, conditions, cache, may_be_wide } = self;
+        let seek = |hash| cache.seek(hash);
+        let seen = match EtherType::of(window) {
+            // What a look at this packet saw, not one at an earlier packet: the passes leave no such trace.
+            EtherType::IPV4 if glance.seen == Seen::UnsummedV4 => Seen::UnsummedV4,
+            EtherType::IPV6 if glance.seen == Seen::UnsummedV6 => Seen::UnsummedV6,
+            EtherType::IPV4 if has_far_name::<S, plain::V4>(simd, window) => Seen::Wide,
+            EtherType::IPV6 if has_far_name::<S, plain::V6>(simd, window) => Seen::Wide,
+            EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
+            EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
+            EtherType::VLAN | EtherType::QINQ => Seen::Tagged,
+            _ => Seen::Nothing,
+        };
+        if matches!(seen, Seen::UnsummedV4 | Seen::UnsummedV6) && !conditions.may_be_completed(window) {
+            return Seen::Nothing;
+        }
+        *may_be_wide |= matches!(seen, Seen::Wide | Seen::Tagged | Seen::UnsummedV4 | Seen::UnsummedV6);
+        seen
+    }
+}
+
+/// Whether the question of an untagged packet is too long for a general look.
+#[inline(always)]
+fn has_far_name<S: Simd, P: Plain>(simd: S, window: &Window) -> bool {
+    simd.until_zero(bytes(window, P::MESSAGE + LEN)) == BLOCK
+        && simd.until_zero(bytes(window, P::MESSAGE + LEN + BLOCK)) >= LONG_NAME - BLOCK
 }
 
 /// State of the last pass.
@@ -161,120 +196,50 @@ struct Last<'a> {
     /// Number of replies already counted one by one.
     counted: u64,
     now: Secs,
+    /// The Unix time, wrapping.
+    unix: u32,
     opt: Opt,
     policy: &'a QueryPolicy,
     checksums: Checksums,
+    /// TTL of stale answers in seconds; `None`: the control plane decides about them.
+    stale_ttl: Option<u32>,
 }
 
 impl Last<'_> {
-    /// Turns the query into its reply if the entry is fresh and the right one, and the answer is
-    /// not special.
+    /// Turns the query into its reply if the entry is the right one.
     #[inline(always)]
     fn answer<S: Simd, P: Plain, const LONG: bool>(
         &mut self,
         simd: S,
         glance: &mut Glance,
         frame: &mut Frame,
-    ) -> bool {
+    ) -> Outcome {
         let (window, len) = self.frames.window_mut(frame);
         let (question, beyond): (_, &[u8]) =
             if LONG { glance.long_question() } else { (glance.question(), &[]) };
-        let fresh = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, self.now);
-        let Some(fresh) = fresh else {
-            let options = &Options::default();
-            return simd.apart(AnswerNoted::<P, LONG, false> {
-                last: self,
-                glance,
-                frame,
-                options,
-                version: PhantomData,
-            });
-        };
         let (now, opt) = (self.now, self.opt);
-        if fresh.is_simple() {
-            // A simple answer fits in any reply.
-            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question.1 + beyond.len(), now, opt));
-            return true;
-        }
-        let (status, wire_len) = (fresh.status(), fresh.wire_len());
-        // A reply with a record is never shorter than the shortest Ethernet frame.
-        if wire_len < MIN_RECORD || !glance.has_room(wire_len) || !status.suits(glance.wants_ad::<P>(window))
-        {
-            return false;
-        }
-        self.counted += 1;
-        count(status, Age::Fresh(0), self.stats, self.tally);
-        len.set(simd.apart(Copy::<P> { glance, window, fresh, now, opt, version: PhantomData }));
-        true
-    }
-}
-
-/// Last pass over a question without a fresh answer that has no note, which may have one with a note; or
-/// over any question, if there are `OPTIONS` for the reply.
-struct AnswerNoted<'a, 'b, P, const LONG: bool, const OPTIONS: bool> {
-    last: &'a mut Last<'b>,
-    glance: &'a mut Glance,
-    frame: &'a mut Frame,
-    options: &'a Options<'a>,
-    version: PhantomData<P>,
-}
-
-impl<P: Plain, const LONG: bool, const OPTIONS: bool> Work for AnswerNoted<'_, '_, P, LONG, OPTIONS> {
-    /// Whether the query is a reply now.
-    type Output = bool;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> bool {
-        let AnswerNoted { last, glance, frame, options, .. } = self;
-        let Last { cache, frames, stats, tally, counted, now, opt, policy, checksums } = last;
-        let (window, len) = frames.window_mut(frame);
-        let (question, beyond): (_, &[u8]) =
-            if LONG { glance.long_question() } else { (glance.question(), &[]) };
-        // Frames of kernel sockets have made-up MAC addresses.
-        let sender =
-            || (*checksums != Checksums::Unused).then(|| MacAddress::of_source(&window[..])).flatten();
-        let client = (*now, || policy.groups.of_sender(P::client(window), sender));
-        let bare = match OPTIONS {
-            true => cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, *now),
-            false => None,
-        };
-        let found = match bare {
-            Some(fresh) => Some((fresh, Note::NONE, Group::DEFAULT)),
-            None => cache.get_noted(simd, glance.entry, glance.filed, question, beyond, client),
-        };
-        let Some((fresh, note, group)) = found else { return false };
-        let (status, wire_len) = (fresh.status(), fresh.wire_len());
-        let mut errors = Errors::default();
-        if glance.has_opt() && note.ede.is_some() {
-            // The age of an answer that no list gave adds errors of its own.
-            let Some(list) = note.list else { return false };
-            errors = Errors::of_list(note.ede, policy.name_of_list(list));
-        }
-        let options = OPTIONS.then_some(options);
-        if fresh.is_simple() && !OPTIONS && errors.is_empty() && note.list.is_none() {
-            // The usual answer of an upstream that some groups only may ask.
-            let question_len = question.1 + beyond.len();
-            len.set(glance.reply_simply::<S, P>(simd, window, fresh, question_len, *now, *opt));
-            return true;
-        }
-        if wire_len < MIN_RECORD
-            || !glance.has_room(wire_len + errors.len())
-            || !status.suits(glance.wants_ad::<P>(window))
-        {
-            return false;
-        }
-        *counted += 1;
-        len.set(glance.reply::<S, P>(simd, window, fresh, *now, (*opt, errors, options)));
-        match note.list {
-            // A refusal by a list is no failure of resolution.
-            Some(list) => {
-                glance.set_list(list);
-                stats.lists.add(list, group);
-                tally.hits += 1;
+        if let Some(fresh) = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, now) {
+            if fresh.is_simple() {
+                // A simple answer fits in any reply.
+                // The remainder equals the length; it saves a bounds check.
+                let question_len = (question.1 + beyond.len()) % (2 * BLOCK);
+                let opt = ReplyOpt { opt, options: None };
+                len.set(glance.reply_simply::<S, P>(simd, window, fresh, question_len, now, opt));
+                return Outcome::Answered;
             }
-            None => count(status, Age::Fresh(0), stats, tally),
+            let (status, wire_len) = (fresh.status(), fresh.wire_len());
+            // A reply with a record is never shorter than the shortest Ethernet frame.
+            if wire_len >= MIN_RECORD && glance.has_room(wire_len) && !status.is_truncated() {
+                self.counted += 1;
+                count(status, Age::Fresh(0), self.stats, self.tally);
+                let question_len = question.1 + beyond.len();
+                let copy = Copy::<P> { glance, window, fresh, question_len, now, opt, version: PhantomData };
+                len.set(simd.apart(copy));
+                return Outcome::Answered;
+            }
         }
-        true
+        let version = PhantomData::<P>;
+        simd.apart(AnswerSpecial { last: self, glance, frame, wide: None, version })
     }
 }
 
@@ -282,7 +247,8 @@ impl<P: Plain, const LONG: bool, const OPTIONS: bool> Work for AnswerNoted<'_, '
 struct Copy<'a, P> {
     glance: &'a Glance,
     window: &'a mut Window,
-    fresh: Fresh<'a>,
+    fresh: Found<'a>,
+    question_len: usize,
     now: Secs,
     opt: Opt,
     version: PhantomData<P>,
@@ -293,13 +259,14 @@ impl<P: Plain> Work for Copy<'_, P> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> usize {
-        self.glance.reply::<S, P>(
-            simd,
-            self.window,
-            self.fresh,
-            self.now,
-            (self.opt, Errors::default(), None),
-        )
+        let Copy { glance, window, fresh, question_len, now, opt, .. } = self;
+        let mut parts = fresh.parts();
+        if fresh.status().is_authentic() && !glance.wants_ad::<P>(window) {
+            parts = parts.without_ad();
+        }
+        let content = Content { parts, question_len, age: Age::Fresh(fresh.age(now)) };
+        let opt = ReplyOpt { opt, options: None };
+        glance.reply::<S, P>(simd, window, content, opt)
     }
 }
 
@@ -311,17 +278,42 @@ struct AnswerOther<'a, 'b> {
 }
 
 impl Work for AnswerOther<'_, '_> {
-    type Output = bool;
+    type Output = Outcome;
 
     #[inline(always)]
-    fn run<S: Simd>(self, simd: S) -> bool {
+    fn run<S: Simd>(self, simd: S) -> Outcome {
         let AnswerOther { last, glance, frame } = self;
+        if glance.seen == Seen::V6 {
+            return last.answer::<S, plain::V6, false>(simd, glance, frame);
+        }
+        simd.apart(AnswerRare { last, glance, frame })
+    }
+}
+
+/// Last pass over a packet that is not a question of one block.
+struct AnswerRare<'a, 'b> {
+    last: &'a mut Last<'b>,
+    glance: &'a mut Glance,
+    frame: &'a mut Frame,
+}
+
+impl Work for AnswerRare<'_, '_> {
+    type Output = Outcome;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> Outcome {
+        let AnswerRare { last, glance, frame } = self;
         match glance.seen {
-            Seen::V6 => last.answer::<S, plain::V6, false>(simd, glance, frame),
             Seen::LongV4 => last.answer::<S, plain::V4, true>(simd, glance, frame),
             Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),
-            Seen::V4 | Seen::ListedV4 | Seen::ListedV6 => false,
-            Seen::Strippable | Seen::Stripped | Seen::Nothing => false,
+            Seen::AskingV4 => {
+                simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V4> })
+            }
+            Seen::AskingV6 => {
+                simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V6> })
+            }
+            Seen::V4 | Seen::V6 | Seen::Special | Seen::Tagged | Seen::Wide | Seen::Nothing => Outcome::Left,
+            Seen::UnsummedV4 | Seen::UnsummedV6 => Outcome::Left,
         }
     }
 }

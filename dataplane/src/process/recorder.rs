@@ -9,7 +9,7 @@ use crate::{
     dns::{
         header::{self, Header},
         key::Key,
-        rcode,
+        reply::Age,
     },
     frame::{Frame, Frames, WINDOW},
     packet::{Envelope, plain},
@@ -94,13 +94,12 @@ impl Recorder {
         let (client, message) = plain::reply(window, glanced.v6);
         let rcode = window[message + 3] & header::RCODE as u8;
         let udp_len = u16::from_be_bytes(*plain::bytes(window, message - 4));
-        let outcome = if glanced.list.is_some() { Outcome::Blocked } else { hit(rcode) };
-        let fates = (AnswerSource::of(Tier::Core).by(glanced.list), outcome);
+        let fates = fate(glanced, rcode);
         let reply = RecordedReply { at, client, answer_bytes: udp_len - 8, rcode: rcode.into() };
         self.note(reply, fates, glanced.len, |question| {
             question[..BLOCK].copy_from_slice(glanced.block);
             if glanced.len > BLOCK {
-                question[BLOCK..2 * BLOCK].copy_from_slice(glanced.beyond);
+                question[BLOCK..][..glanced.beyond.len()].copy_from_slice(glanced.beyond);
             }
         });
     }
@@ -275,8 +274,11 @@ impl RecordedReply {
     }
 }
 
-/// Returns the outcome of an answer at a glance, which is always fresh.
+/// Returns source and outcome of an answer at a glance with this response code.
 #[inline(always)]
-pub(super) fn hit(rcode: u8) -> Outcome {
-    if matches!(rcode, rcode::NOERROR | rcode::NXDOMAIN) { Outcome::Hit } else { Outcome::Failure }
+pub(super) fn fate(glanced: &Glanced<'_>, rcode: u8) -> (AnswerSource, Outcome) {
+    let source = AnswerSource::of(Tier::Core).by(glanced.list);
+    // Which age and which TTL does not matter.
+    let age = if glanced.is_stale { Age::Stale(0) } else { Age::Fresh(0) };
+    (source, source.outcome(rcode, age))
 }

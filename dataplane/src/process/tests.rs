@@ -26,7 +26,7 @@ mod limits;
 mod notify;
 mod policy;
 mod random;
-mod strip;
+mod wide;
 
 struct Fixture {
     processor: Processor,

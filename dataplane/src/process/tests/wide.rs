@@ -246,7 +246,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(6_000))]
 
     /// On every path, a packet gets the same reply or the same verdict. A packet that gets no reply is as
-    /// it was received.
+    /// it was received, but for a checksum that was completed.
     #[test]
     fn glances_and_closer_looks_agree(case in case()) {
         let packet = case.packet();
@@ -265,7 +265,12 @@ proptest! {
             }
             prop_assert_eq!(verdict.is_reply(), expected.is_reply(), "{:?} {:?}", verdict, expected);
             if !verdict.is_reply() {
-                prop_assert_eq!(verdict, expected);
+                prop_assert_eq!(without_sums(verdict), without_sums(expected));
+                // A checksum may have been completed.
+                let at = packet::tests::checksum_at(case.kind().0, case.v6());
+                if let Some(checksum) = reply.get_mut(at..at + 2) {
+                    checksum.copy_from_slice(&packet[at..at + 2]);
+                }
                 prop_assert_eq!(&reply, &packet);
             }
             prop_assert_eq!(&reply, &closer);
@@ -274,6 +279,18 @@ proptest! {
                 prop_assert_eq!(after.get(counter), before.get(counter), "{}", counter.label());
             }
         }
+    }
+}
+
+/// Returns a verdict without what it says of checksums.
+fn without_sums(verdict: Verdict) -> (std::mem::Discriminant<Verdict>, Option<DropReason>, (usize, bool)) {
+    let kind = std::mem::discriminant(&verdict);
+    match verdict {
+        Verdict::Drop(reason) => (kind, Some(reason), (0, false)),
+        Verdict::Punt(envelope) | Verdict::Notify(envelope) | Verdict::ReplyAndRefresh(envelope) => {
+            (kind, None, (envelope.message(), envelope.is_v6()))
+        }
+        Verdict::Reply => (kind, None, (0, false)),
     }
 }
 

@@ -1,0 +1,256 @@
+//! The general look: at a question of one or two blocks in a packet without tags, with any EDNS options.
+//! It takes more instructions than the first look, and sees what that one cannot.
+
+use super::{Conditions, Glance, LONG_NAME, Opt, Seen};
+use crate::{
+    cache::Spot,
+    checksum::{self, Checksums},
+    dns::{
+        OPT_LEN, UDP_MIN,
+        cookie::Cookie,
+        header::{self, LEN},
+        key::Flags,
+        option::code,
+    },
+    frame::WINDOW,
+    packet::plain::{Plain, Window, bytes},
+    simd::{BLOCK, Block, Part, Simd},
+};
+
+/// Options of a query that the reply may answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    /// Place of the first cookie in the packet, and its length in bytes; zero: there is none.
+    cookie_at: u16,
+    cookie_len: u8,
+    /// Whether the client asks for the server's name (RFC 5001).
+    pub nsid: bool,
+}
+
+impl Asked {
+    /// Reads the options between two places of the packet, which must fill them. Returns `None` if they do
+    /// not, or have a cookie of an invalid length. Unknown ones are ignored (RFC 6891 section 6.1.2).
+    #[inline(always)]
+    fn read(window: &Window, mut at: usize, end: usize) -> Option<Self> {
+        let mut asked = Asked::default();
+        while at < end {
+            let data = at + 4;
+            if data > end {
+                return None;
+            }
+            let [k1, k0, l1, l0] = *bytes(window, at);
+            let len = usize::from(u16::from_be_bytes([l1, l0]));
+            at = data + len;
+            if at > end {
+                return None;
+            }
+            match u16::from_be_bytes([k1, k0]) {
+                // Of several cookies, the first counts (RFC 7873 section 4).
+                code::COOKIE if asked.cookie_len == 0 => {
+                    if !Cookie::is_length(len) {
+                        return None;
+                    }
+                    (asked.cookie_at, asked.cookie_len) = (data as u16, len as u8);
+                }
+                code::NSID => asked.nsid = true,
+                _ => {}
+            }
+        }
+        Some(asked)
+    }
+
+    /// Whether there are any.
+    #[inline(always)]
+    pub fn is_some(&self) -> bool {
+        self.cookie_len != 0 || self.nsid
+    }
+
+    /// Returns the cookie.
+    #[inline(always)]
+    pub fn cookie(&self, window: &Window) -> Option<Cookie> {
+        let at = usize::from(self.cookie_at);
+        match self.cookie_len {
+            0 => None,
+            len => Cookie::parse(window.get(at..at + usize::from(len))?),
+        }
+    }
+}
+
+/// Part of a message after its question.
+struct Rest {
+    /// DO and CD.
+    flags: Flags,
+    /// End of the message in the packet.
+    end: usize,
+}
+
+impl Glance {
+    /// Looks at a packet. Returns the kind of question that was seen; if the UDP checksum is not right,
+    /// the kind says so.
+    #[inline(always)]
+    pub fn look_generally<S: Simd, P: Plain>(
+        &mut self,
+        simd: S,
+        window: &Window,
+        len: usize,
+        conditions: &Conditions<'_>,
+        seek: impl Fn(u64) -> Spot,
+    ) -> Seen {
+        if !may_be_query::<P>(window, conditions) {
+            return Seen::Nothing;
+        }
+        let question: &Block = bytes(window, P::MESSAGE + LEN);
+        let beyond: &Block = bytes(window, P::MESSAGE + LEN + BLOCK);
+        let mut name_len = simd.until_zero(question) + 1;
+        if name_len > BLOCK {
+            name_len = BLOCK + simd.until_zero(beyond) + 1;
+        }
+        if name_len > LONG_NAME {
+            return Seen::Nothing;
+        }
+        let question_len = name_len + 4;
+        let rest = self.read_rest::<S, P>(simd, window, len, question_len, conditions);
+        let Some(Rest { flags, end }) = rest else { return Seen::Nothing };
+        self.question_len = question_len as u8;
+        self.filed = conditions.filed.with(flags);
+        if conditions.checksums != Checksums::Unused && !is_right::<S, P>(simd, window, end) {
+            return if P::IS_V6 { Seen::UnsummedV6 } else { Seen::UnsummedV4 };
+        }
+        self.seek_generally::<S, P>(simd, window, conditions, seek)
+    }
+
+    /// Seeks the answer to the question that a general look has seen. Returns the kind of the question.
+    #[inline(always)]
+    pub fn seek_generally<S: Simd, P: Plain>(
+        &mut self,
+        simd: S,
+        window: &Window,
+        conditions: &Conditions<'_>,
+        seek: impl Fn(u64) -> Spot,
+    ) -> Seen {
+        let question = [bytes(window, P::MESSAGE + LEN), bytes(window, P::MESSAGE + LEN + BLOCK)];
+        self.seek_long(simd, question, conditions, seek);
+        match self.asked.is_some() {
+            true if P::IS_V6 => Seen::AskingV6,
+            true => Seen::AskingV4,
+            false => self.kind::<P>(),
+        }
+    }
+
+    /// Returns the kind of the question, without options to answer.
+    #[inline(always)]
+    pub fn kind<P: Plain>(&self) -> Seen {
+        match (P::IS_V6, self.question_len() > BLOCK) {
+            (false, false) => Seen::V4,
+            (false, true) => Seen::LongV4,
+            (true, false) => Seen::V6,
+            (true, true) => Seen::LongV6,
+        }
+    }
+
+    /// Reads what follows a question of `question_len` bytes, in a packet of `len` bytes.
+    #[inline(always)]
+    fn read_rest<S: Simd, P: Plain>(
+        &mut self,
+        simd: S,
+        window: &Window,
+        len: usize,
+        question_len: usize,
+        conditions: &Conditions<'_>,
+    ) -> Option<Rest> {
+        let records = LEN + question_len;
+        let mut end = P::MESSAGE + records;
+        let mut flags = window[P::MESSAGE + 3] & Flags::CD;
+        let mut largest = UDP_MIN;
+        let additional = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 10));
+        (self.opt, self.asked) = (0, Asked::default());
+        if additional != 0 {
+            let opt = Opt::read_with_options(window, end).filter(|_| additional == 1u16.to_be());
+            let (opt, options_len) = opt?;
+            self.opt = opt.sum(records);
+            flags |= opt.dnssec_ok();
+            largest = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN));
+            end += OPT_LEN;
+            if options_len > 0 {
+                let options = end - 2;
+                end += options_len;
+                if end > len.min(WINDOW) {
+                    return None;
+                }
+                self.asked = Asked::read(window, options + 2, end)?;
+                // With the length of the options, which is also in the UDP header and its pseudo-header.
+                let sum = checksum::placed(simd.sum(&window[options..], end - options), options - P::MESSAGE);
+                self.opt +=
+                    u32::from(checksum::fold_native(sum)) + 2 * u32::from((options_len as u16).to_be());
+            }
+        }
+        if end > len.min(WINDOW) || !P::ends_at(window, end) {
+            return None;
+        }
+        // The query's OPT record was counted, so there is room for ours.
+        let used = records + if self.opt == 0 { 0 } else { OPT_LEN };
+        self.room = u16::try_from(usize::from(largest).checked_sub(used)?).ok()?;
+        Some(Rest { flags: Flags(flags), end })
+    }
+
+    /// Looks at a question that is too long for a general look, and writes its blocks after the first to
+    /// `beyond`. Returns its length, and whether the UDP checksum is right; `None`: the packet needs a closer
+    /// look.
+    #[inline(always)]
+    pub fn look_far<S: Simd, P: Plain>(
+        &mut self,
+        simd: S,
+        window: &Window,
+        len: usize,
+        beyond: &mut [Block],
+        conditions: &Conditions<'_>,
+        seek: impl Fn(u64) -> Spot,
+    ) -> Option<(usize, bool)> {
+        if !may_be_query::<P>(window, conditions) {
+            return None;
+        }
+        let question = &window[P::MESSAGE + LEN..].as_chunks::<BLOCK>().0[..beyond.len() + 1];
+        let ends = question.iter().map(|block| simd.until_zero(block));
+        let (nth, end) = ends.enumerate().find(|(_, end)| *end < BLOCK)?;
+        let name_len = nth * BLOCK + end + 1;
+        let question_len = name_len + 4;
+        let Rest { flags, end } = self.read_rest::<S, P>(simd, window, len, question_len, conditions)?;
+        self.filed = conditions.filed.with(flags);
+        let is_right = conditions.checksums == Checksums::Unused || is_right::<S, P>(simd, window, end);
+        let (first, rest) = question.split_first()?;
+        self.question = simd.lowered(first, Part::of_rest(name_len, question_len));
+        let hash = &conditions.hash;
+        let mut state = hash.add(hash.start(flags), &self.question);
+        let (mut letters, mut left) = (name_len.saturating_sub(BLOCK), question_len.saturating_sub(BLOCK));
+        for (to, from) in beyond.iter_mut().zip(rest) {
+            if left == 0 {
+                break;
+            }
+            *to = simd.lowered(from, Part::of_rest(letters, left));
+            state = hash.add(state, to);
+            (letters, left) = (letters.saturating_sub(BLOCK), left.saturating_sub(BLOCK));
+        }
+        self.spot = seek(state);
+        Some((question_len, is_right))
+    }
+}
+
+/// Whether a packet is plain but for lengths and checksums, from a client that may ask, and has the header of
+/// a query.
+#[inline(always)]
+fn may_be_query<P: Plain>(window: &Window, conditions: &Conditions<'_>) -> bool {
+    let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
+    let may_ask = || {
+        P::is_let_in(window, conditions.access)
+            || conditions.checksums == Checksums::Unused && P::is_allowed(window, conditions.access)
+    };
+    P::has_plain_headers(window) && P::has_port(window) && header::is_query(start) && may_ask()
+}
+
+/// Whether the checksums of a packet that ends at `end` are right.
+#[inline(always)]
+fn is_right<S: Simd, P: Plain>(simd: S, window: &Window, end: usize) -> bool {
+    P::is_header_right(window)
+        && *bytes(window, P::MESSAGE - 2) != [0; 2]
+        && checksum::is_right(P::sum(simd, window, end))
+}
