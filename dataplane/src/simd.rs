@@ -100,6 +100,9 @@ pub struct Part {
 }
 
 impl Part {
+    /// Part that is all of the name.
+    pub const INNER: Part = Part { name: &[0xff; BLOCK], question: &[0xff; BLOCK] };
+
     /// Returns the whole question, whose name has `name` bytes, from 1 to [`NAME`].
     #[inline(always)]
     pub fn whole(name: usize) -> Self {

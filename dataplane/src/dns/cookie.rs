@@ -4,8 +4,8 @@
 //! Only somebody at the client's address can have seen its server cookie. No state is kept per
 //! client: the cookie is a keyed hash, and the time at which it was made.
 
-use siphasher::sip::SipHasher24;
 use std::{fmt, net::IpAddr};
+use zerocopy::transmute;
 
 /// Size of a client cookie in bytes.
 pub const CLIENT_LEN: usize = 8;
@@ -131,20 +131,55 @@ fn made_at(server: &[u8; SERVER_LEN]) -> u32 {
 /// Returns the hash of a server cookie (RFC 9018 section 4.4), over the bytes before it, with the
 /// reserved ones as they are.
 fn hash(secret: &Secret, cookie: &[u8; CLIENT_LEN], server: &[u8; SERVER_LEN], client: IpAddr) -> [u8; 8] {
-    let mut input = [0; 32];
-    input[..8].copy_from_slice(cookie);
-    input[8..16].copy_from_slice(&server[..8]);
-    let len = match client {
+    let [made, _]: [[u8; 8]; 2] = transmute!(*server);
+    let [cookie, made] = [*cookie, made].map(u64::from_le_bytes);
+    let hash = match client {
         IpAddr::V4(address) => {
-            input[16..20].copy_from_slice(&address.octets());
-            20
+            let [a, b, c, d] = address.octets();
+            siphash(secret, [cookie, made, u64::from_le_bytes([a, b, c, d, 0, 0, 0, 20])])
         }
         IpAddr::V6(address) => {
-            input[16..32].copy_from_slice(&address.octets());
-            32
+            let [high, low]: [[u8; 8]; 2] = transmute!(address.octets());
+            let [high, low] = [high, low].map(u64::from_le_bytes);
+            siphash(secret, [cookie, made, high, low, 32 << 56])
         }
     };
-    SipHasher24::new_with_key(secret).hash(&input[..len]).to_le_bytes()
+    hash.to_le_bytes()
+}
+
+/// Returns the SipHash-2-4 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012) of these words,
+/// the last of which ends with the length of the message. Their number is known to the compiler, so that no
+/// buffer is filled.
+#[inline(always)]
+fn siphash<const N: usize>(key: &Secret, words: [u64; N]) -> u64 {
+    let [k0, k1]: [[u8; 8]; 2] = transmute!(*key);
+    let [k0, k1] = [k0, k1].map(u64::from_le_bytes);
+    let constants =
+        [0x736f_6d65_7073_6575, 0x646f_7261_6e64_6f6d, 0x6c79_6765_6e65_7261, 0x7465_6462_7974_6573];
+    let mut v: [u64; 4] = [k0 ^ constants[0], k1 ^ constants[1], k0 ^ constants[2], k1 ^ constants[3]];
+    for word in words {
+        v[3] ^= word;
+        v = sip_round(sip_round(v));
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    let [a, b, c, d] = sip_round(sip_round(sip_round(sip_round(v))));
+    a ^ b ^ c ^ d
+}
+
+#[inline(always)]
+fn sip_round([mut a, mut b, mut c, mut d]: [u64; 4]) -> [u64; 4] {
+    a = a.wrapping_add(b);
+    b = b.rotate_left(13) ^ a;
+    a = a.rotate_left(32);
+    c = c.wrapping_add(d);
+    d = d.rotate_left(16) ^ c;
+    a = a.wrapping_add(d);
+    d = d.rotate_left(21) ^ a;
+    c = c.wrapping_add(b);
+    b = b.rotate_left(17) ^ c;
+    c = c.rotate_left(32);
+    [a, b, c, d]
 }
 
 #[cfg(test)]
@@ -230,6 +265,29 @@ mod tests {
         assert!(!cookies.answer(&other, client, now).1, "a version that there is not");
         other.server = None;
         assert!(!cookies.answer(&other, client, now).1);
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_library() {
+        use siphasher::sip::SipHasher24;
+        let mut bytes = [0u8; 64];
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = (at * 37 + 11) as u8;
+        }
+        let (secret, cookie, server): (Secret, [u8; 8], [u8; 16]) = (
+            *bytes.first_chunk().unwrap(),
+            *bytes[16..].first_chunk().unwrap(),
+            *bytes[24..].first_chunk().unwrap(),
+        );
+        for client in ["192.0.2.77", "2001:db8::1:77"].map(|text| text.parse::<IpAddr>().unwrap()) {
+            let mut input = [&cookie[..], &server[..8]].concat();
+            match client {
+                IpAddr::V4(address) => input.extend(address.octets()),
+                IpAddr::V6(address) => input.extend(address.octets()),
+            }
+            let expected = SipHasher24::new_with_key(&secret).hash(&input).to_le_bytes();
+            assert_eq!(hash(&secret, &cookie, &server, client), expected);
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ pub struct SpecialAnswer {
 }
 
 /// Longest name whose question a glance can see: the question is one byte less than two blocks.
-pub const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
+const LONG_NAME: usize = 2 * BLOCK - 1 - 4;
 
 /// Conditions that answers at a glance depend on.
 #[derive(Clone, Copy, Debug)]

@@ -6,17 +6,17 @@ mod wide;
 
 use super::{
     Job, Processor, TurnTally, count,
-    glance::{Conditions, Content, Glance, LONG_NAME, Opt, ReplyOpt, Seen},
+    glance::{Conditions, Content, Glance, Opt, ReplyOpt, Seen},
 };
 use crate::{
     cache::{Cache, Found},
     checksum::Checksums,
     clock::Secs,
-    dns::{header::LEN, key::Flags, reply::Age},
+    dns::{key::Flags, reply::Age},
     frame::{Frame, Frames},
     packet::{
         header::EtherType,
-        plain::{self, Plain, Window, bytes},
+        plain::{self, Plain, Window},
     },
     policy::QueryPolicy,
     simd::{BLOCK, Simd, Work},
@@ -165,8 +165,6 @@ impl Work for LookGenerally<'_, '_> {
             // What a look at this packet saw, not one at an earlier packet: the passes leave no such trace.
             EtherType::IPV4 if glance.seen == Seen::UnsummedV4 => Seen::UnsummedV4,
             EtherType::IPV6 if glance.seen == Seen::UnsummedV6 => Seen::UnsummedV6,
-            EtherType::IPV4 if has_far_name::<S, plain::V4>(simd, window) => Seen::Wide,
-            EtherType::IPV6 if has_far_name::<S, plain::V6>(simd, window) => Seen::Wide,
             EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
             EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
             EtherType::VLAN | EtherType::QINQ => Seen::Tagged,
@@ -178,13 +176,6 @@ impl Work for LookGenerally<'_, '_> {
         *may_be_wide |= matches!(seen, Seen::Wide | Seen::Tagged | Seen::UnsummedV4 | Seen::UnsummedV6);
         seen
     }
-}
-
-/// Whether the question of an untagged packet is too long for a general look.
-#[inline(always)]
-fn has_far_name<S: Simd, P: Plain>(simd: S, window: &Window) -> bool {
-    simd.until_zero(bytes(window, P::MESSAGE + LEN)) == BLOCK
-        && simd.until_zero(bytes(window, P::MESSAGE + LEN + BLOCK)) >= LONG_NAME - BLOCK
 }
 
 /// State of the last pass.

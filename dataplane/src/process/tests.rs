@@ -4,7 +4,8 @@ use super::*;
 use crate::{
     cache::{self, Scope},
     dns::testing,
-    frame::Place,
+    frame::{Place, WINDOW},
+    log::{AnswerSource, Tier},
     packet::{self, tests::Link},
     simd,
 };
@@ -32,6 +33,31 @@ struct Fixture {
     processor: Processor,
     frames: Frames,
     stats: WorkerStats,
+    logged: Option<Logged>,
+}
+
+/// What the log has of a reply.
+#[derive(Debug, PartialEq)]
+struct Logged {
+    source: AnswerSource,
+    outcome: Outcome,
+    question: Vec<u8>,
+}
+
+impl Logged {
+    fn of(fates: &Fates<'_>, window: &[u8; WINDOW]) -> Option<Self> {
+        let Some(slot) = fates.slot(0) else {
+            let glanced = fates.glanced(0).unwrap();
+            let (_, message) = packet::plain::reply(window, glanced.v6);
+            let (source, outcome) = recorder::fate(&glanced, window[message + 3] & 0x0f);
+            let question = [glanced.block, glanced.beyond].concat()[..glanced.len].to_vec();
+            return Some(Logged { source, outcome, question });
+        };
+        let source = AnswerSource::of(Tier::Core).by(slot.list);
+        let question = slot.query.key.question().to_vec();
+        let is_answer = slot.verdict.is_reply() && slot.outcome != Outcome::Rejected;
+        is_answer.then_some(Logged { source, outcome: slot.outcome, question })
+    }
 }
 
 impl Fixture {
@@ -42,6 +68,7 @@ impl Fixture {
             processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules, Arc::default()),
             frames: Frames::new(128, 0).unwrap(),
             stats: WorkerStats::default(),
+            logged: None,
         }
     }
 
@@ -115,7 +142,7 @@ impl Fixture {
         self.processor.cache().insert_for(scope, &key, hash, &answer, now);
     }
 
-    /// Sends one frame. Returns its verdict and its content afterwards.
+    /// Sends one frame. Returns its verdict and its content afterwards, and keeps what the log has of it.
     fn send(&mut self, now: Secs, packet: &[u8], checksums: Checksums) -> (Verdict, Vec<u8>) {
         let mut frame = self.frames.alloc().unwrap();
         self.frames.buffer(&mut frame)[..packet.len()].copy_from_slice(packet);
@@ -124,6 +151,7 @@ impl Fixture {
         let (fates, _) = self.processor.run(now, checksums, &mut self.frames, &mut burst, &self.stats);
         let verdict = fates.verdict(0);
         let [frame] = burst;
+        self.logged = Logged::of(&fates, self.frames.window(&frame));
         let packet = self.frames.packet(&frame).to_vec();
         self.frames.release(frame);
         (verdict, packet)
@@ -136,10 +164,12 @@ impl Fixture {
         frame.set_len(packet.len());
         let mut burst = [frame];
         let mut tally = TurnTally::default();
-        let Fixture { processor, frames, stats } = self;
+        let Fixture { processor, frames, stats, .. } = self;
         let job = &mut Job { now, checksums, frames, burst: &mut burst, stats, tally: &mut tally };
         processor.look_closer(1, job);
+        let Processor { slots, glances, wides, .. } = processor;
         let [frame] = burst;
+        self.logged = Logged::of(&Fates { left: 1, slots, glances, wides }, self.frames.window(&frame));
         let packet = self.frames.packet(&frame).to_vec();
         self.frames.release(frame);
         packet

@@ -85,8 +85,8 @@ struct Rest {
 }
 
 impl Glance {
-    /// Looks at a packet. Returns the kind of question that was seen; if the UDP checksum is not right,
-    /// the kind says so.
+    /// Looks at a packet. Returns the kind of question that was seen; if the UDP checksum is not right, or
+    /// the name too long, the kind says so.
     #[inline(always)]
     pub fn look_generally<S: Simd, P: Plain>(
         &mut self,
@@ -106,7 +106,7 @@ impl Glance {
             name_len = BLOCK + simd.until_zero(beyond) + 1;
         }
         if name_len > LONG_NAME {
-            return Seen::Nothing;
+            return Seen::Wide;
         }
         let question_len = name_len + 4;
         let rest = self.read_rest::<S, P>(simd, window, len, question_len, conditions);
@@ -226,7 +226,9 @@ impl Glance {
             if left == 0 {
                 break;
             }
-            *to = simd.lowered(from, Part::of_rest(letters, left));
+            // Most blocks of a long name have nothing else.
+            let part = if letters < BLOCK { Part::of_rest(letters, left) } else { Part::INNER };
+            *to = simd.lowered(from, part);
             state = hash.add(state, to);
             (letters, left) = (letters.saturating_sub(BLOCK), left.saturating_sub(BLOCK));
         }

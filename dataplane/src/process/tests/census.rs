@@ -55,7 +55,7 @@ fn counted(bursts: usize, len: usize) -> (CensusTotals, CensusTotals) {
                 _ => {}
             }
         }
-        let Fixture { processor, frames, stats } = &mut fixture;
+        let Fixture { processor, frames, stats, .. } = &mut fixture;
         let (fates, _) = processor.run(1, Checksums::Verify, frames, &mut burst, stats);
         census.count(frames, &burst, &fates, (&counts, &line));
         burst.into_iter().for_each(|frame| frames.release(frame));
@@ -125,7 +125,7 @@ fn sighted(bursts: usize, len: usize) -> ([u64; 2], [u64; 2]) {
     for burst in 0..bursts {
         let mut frames: Vec<_> =
             (0..len).map(|nth| fixture.frame(&packets[(burst * len + nth) % packets.len()])).collect();
-        let Fixture { processor, frames: all, stats } = &mut fixture;
+        let Fixture { processor, frames: all, stats, .. } = &mut fixture;
         let (fates, _) = processor.run(1, Checksums::Verify, all, &mut frames, stats);
         census.count(all, &frames, &fates, (&counts, &line));
         frames.into_iter().for_each(|frame| all.release(frame));

@@ -1,4 +1,4 @@
-//! Tests of packets that are made plain: replies, and packets that get no reply, are those of the closer
+//! Tests of all ordinary shapes of packets: replies, and packets that get no reply, are those of the closer
 //! look, byte for byte.
 
 use super::*;
@@ -6,7 +6,9 @@ use crate::dns::{
     answer::Answer,
     cookie::{Cookie, Cookies},
     option::code,
+    rcode,
 };
+use crate::{cache::Scope, group::GroupSet, labels::Labels};
 use std::net::IpAddr;
 
 const SECRET: [u8; 16] = [3; 16];
@@ -39,6 +41,19 @@ enum Sum {
     Wrong,
 }
 
+/// Kind of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Records of an upstream.
+    Usual,
+    /// The same, with an authority and an additional record.
+    Referring,
+    /// Failure of resolution, with an extended error or without.
+    Failure(Option<u16>),
+    /// Answer of the list with this number, for all clients or not for this one.
+    Listed(u8, bool),
+}
+
 #[derive(Clone, Debug)]
 struct Case {
     name: usize,
@@ -53,6 +68,9 @@ struct Case {
     /// Lengths of the answer's records.
     records: Vec<usize>,
     is_authentic: bool,
+    kind: Kind,
+    /// Whether the question was asked shortly before.
+    is_asked_again: bool,
     secrets: Option<bool>,
     requires_cookies: bool,
     has_nsid: bool,
@@ -70,6 +88,15 @@ fn sent() -> impl Strategy<Value = Sent> {
         Just(Sent::Nsid),
         (0..20u16, 0..70usize).prop_map(|(code, len)| Sent::Other(code, len)),
         (any::<u16>(), 0..3usize).prop_map(|(code, len)| Sent::Other(code, len)),
+    ]
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        3 => Just(Kind::Usual),
+        1 => Just(Kind::Referring),
+        1 => prop::option::of(prop::sample::select(vec![0u16, 13, 15, 22])).prop_map(Kind::Failure),
+        1 => (0..3u8, prop::bool::weighted(0.8)).prop_map(|(list, is_ours)| Kind::Listed(list, is_ours)),
     ]
 }
 
@@ -94,6 +121,7 @@ fn case() -> impl Strategy<Value = Case> {
             prop::collection::vec(60..100usize, 4..16)
         ],
         any::<bool>(),
+        (kind(), any::<bool>()),
         prop::option::of(any::<bool>()),
         prop::bool::weighted(0.3),
         any::<bool>(),
@@ -102,7 +130,9 @@ fn case() -> impl Strategy<Value = Case> {
     );
     (packet, server).prop_map(|(packet, server)| {
         let (name, link, sum, checksums, options, udp_size, dnssec_ok, flags) = packet;
-        let (is_known, records, is_authentic, secrets, requires_cookies, has_nsid, age, mutation) = server;
+        let (is_known, records, is_authentic, kinds, secrets, requires_cookies, has_nsid, age, mutation) =
+            server;
+        let (kind, is_asked_again) = kinds;
         Case {
             name,
             link,
@@ -115,6 +145,8 @@ fn case() -> impl Strategy<Value = Case> {
             is_known,
             records,
             is_authentic,
+            kind,
+            is_asked_again,
             secrets,
             requires_cookies,
             has_nsid,
@@ -200,10 +232,16 @@ impl Case {
 
     fn fixture(&self) -> Fixture {
         let mut f = Fixture::new();
+        let lists = Labels::default();
+        // The third list has no name.
+        for name in ["ads", "a list with a name that is rather long, as a text that goes with answers is"] {
+            assert!(lists.number(name).is_some());
+        }
         let policy = QueryPolicy {
             cookies: self.secrets.map(|both| Cookies::new(SECRET, both.then_some(OTHER_SECRET))),
             require_cookies: self.requires_cookies && self.secrets.is_some(),
             nsid: self.has_nsid.then(|| (*b"the-name-of-a-server").into()),
+            lists: lists.into(),
             ..QueryPolicy::default()
         };
         f.processor.set_policy(Arc::new(policy));
@@ -215,13 +253,28 @@ impl Case {
                 let mut query = Query::default();
                 query.parse(&message).unwrap();
                 let hash = f.processor.hash().of(&query.key);
-                f.processor.cache().insert(&query.key, hash, &self.answer(&query.key), NOW - self.age);
+                let (answer, then) = (self.answer(&query.key), NOW - self.age);
+                f.processor.cache().insert_for(&self.scope(), &query.key, hash, &answer, then);
             }
         }
         f
     }
 
+    fn scope(&self) -> Scope {
+        match self.kind {
+            Kind::Listed(list, true) => Scope { list: Some(list), ..Scope::ALL },
+            Kind::Listed(list, false) => {
+                let group = Group::new(1).unwrap();
+                Scope { group, groups: GroupSet::NONE.with(group), list: Some(list) }
+            }
+            _ => Scope::ALL,
+        }
+    }
+
     fn answer(&self, key: &Key) -> Answer {
+        if let Kind::Failure(ede) = self.kind {
+            return Answer::error(rcode::SERVFAIL, ede, NOW - self.age, 300);
+        }
         let mut reply = [&[0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &self.question()].concat();
         for len in &self.records {
             reply.extend([0xc0, 12, 0, 16, 0, 1, 0, 0, 1, 44]);
@@ -237,8 +290,15 @@ impl Case {
             reply.extend([0xc0, 12, 0, 6, 0, 1, 0, 0, 1, 44, 0, 22, 0, 0]);
             reply.extend([0, 0, 0, 1, 0, 0, 14, 16, 0, 0, 3, 132, 0, 9, 58, 128, 0, 0, 1, 44]);
         }
+        if self.kind == Kind::Referring && !self.records.is_empty() {
+            (reply[9], reply[11]) = (1, 1);
+            reply.extend([0xc0, 12, 0, 2, 0, 1, 0, 0, 1, 44, 0, 2, 0xc0, 12]);
+            reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 1, 44, 0, 4, 192, 0, 2, 1]);
+        }
         let (rules, then) = (testing::RULES, NOW - self.age);
-        Answer::from_response(&reply, key, &rules, then, true).unwrap()
+        let answer = Answer::from_response(&reply, key, &rules, then, true).unwrap();
+        let ede = if let Kind::Listed(..) = self.kind { Some(15) } else { None };
+        Answer { ede, ..answer }
     }
 }
 
@@ -251,12 +311,19 @@ proptest! {
     fn glances_and_closer_looks_agree(case in case()) {
         let packet = case.packet();
         let mut f = case.fixture();
+        if case.is_asked_again {
+            f.send_to_closer(NOW, &packet, case.checksums);
+        }
         let closer = f.send_to_closer(NOW, &packet, case.checksums);
+        let logged = f.logged.take();
         let expected = f.processor.slots[0].verdict;
         let before = f.stats.snapshot();
         for level in [Level::best(), Level::Portable(simd::Portable)] {
             let mut f = case.fixture();
             f.processor.level = level;
+            if case.is_asked_again {
+                f.send(NOW, &packet, case.checksums);
+            }
             let (verdict, mut reply) = f.send(NOW, &packet, case.checksums);
             if verdict.is_reply() && case.checksums == Checksums::Unused {
                 // The kernel computes it.
@@ -274,8 +341,17 @@ proptest! {
                 prop_assert_eq!(&reply, &packet);
             }
             prop_assert_eq!(&reply, &closer);
+            if logged.is_some() {
+                prop_assert_eq!(&f.logged, &logged);
+            }
             let after = f.stats.snapshot();
-            for counter in [Counter::PartialChecksum, Counter::Negative, Counter::Truncated, Counter::Cookie] {
+            for counter in [
+                Counter::PartialChecksum,
+                Counter::Negative,
+                Counter::Truncated,
+                Counter::Cookie,
+                Counter::CachedFailure,
+            ] {
                 prop_assert_eq!(after.get(counter), before.get(counter), "{}", counter.label());
             }
         }
@@ -323,6 +399,8 @@ fn usual() -> Case {
         is_known: true,
         records: vec![4],
         is_authentic: false,
+        kind: Kind::Usual,
+        is_asked_again: false,
         secrets: Some(false),
         requires_cookies: false,
         has_nsid: true,
