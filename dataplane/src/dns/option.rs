@@ -161,6 +161,12 @@ impl OptionsWire {
         self.len - LENGTH
     }
 
+    /// Whether there are none.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Adds client and server cookie.
     #[inline(always)]
     pub fn add_cookie(&mut self, cookie: &cookie::Both) {

@@ -8,6 +8,7 @@
 //! a letter.
 
 mod general;
+mod opt;
 
 use super::{Glanced, wide::Wide};
 use crate::{
@@ -28,9 +29,9 @@ use crate::{
     },
     simd::{BLOCK, Block, NAME, Part, Simd},
 };
-use general::Asked;
-use std::slice;
-use zerocopy::transmute;
+use general::{Asked, ReadOptions};
+pub use opt::Opt;
+use std::{marker::PhantomData, slice};
 
 /// Result of a glance at a query.
 #[derive(Debug, Default)]
@@ -92,6 +93,14 @@ pub enum Seen {
     Special,
 }
 
+impl Seen {
+    /// Whether the question was seen, in a packet whose checksums are right.
+    #[inline(always)]
+    pub fn is_seen(self) -> bool {
+        matches!(self, Seen::V4 | Seen::V6 | Seen::AskingV4 | Seen::AskingV6)
+    }
+}
+
 /// Properties of an answer that is not fresh, not usual, or was given after a wide look.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SpecialAnswer {
@@ -124,8 +133,8 @@ pub struct Conditions<'a> {
 }
 
 impl Glance {
-    /// First step: reads a question of one block and seeks its answer. Returns false if that takes another
-    /// look. If only the UDP checksum is not right, `seen` says so.
+    /// First step: reads a question of one block and seeks its answer. Returns the kind of question that was
+    /// seen; nothing, if that takes another look. If only the UDP checksum is not right, the kind says so.
     #[inline(always)]
     pub fn look<S: Simd, P: Plain>(
         &mut self,
@@ -134,51 +143,71 @@ impl Glance {
         len: usize,
         conditions: &Conditions<'_>,
         seek: impl Fn(u64) -> Spot,
-    ) -> bool {
+    ) -> Seen {
         let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
         if !P::is_plain(window, conditions.access) || !header::is_query(start) {
-            return false;
+            return Seen::Nothing;
         }
         let question: &Block = bytes(window, P::MESSAGE + LEN);
         let name_len = simd.until_zero(question) + 1;
         if name_len > NAME {
-            return false;
+            return Seen::Nothing;
         }
         let question_len = name_len + 4;
         let records = LEN + question_len;
         let mut flags = window[P::MESSAGE + 3] & Flags::CD;
         let mut message_len = records;
+        let usual = if P::IS_V6 { Seen::V6 } else { Seen::V4 };
+        let mut seen = usual;
+        // Sum of the rest of the message.
+        let mut rest = 0;
         let additional = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 10));
         if additional == 0 {
             self.opt = 0;
             self.room = UDP_MIN - records as u16;
         } else {
-            message_len += OPT_LEN;
             let opt = Opt::read(window, P::MESSAGE + records).filter(|_| additional == 1u16.to_be());
-            let Some(opt) = opt else { return false };
-            self.opt = opt.sum(records);
-            self.room = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN))
-                - message_len as u16;
-            flags |= opt.dnssec_ok();
+            if let Some(opt) = opt {
+                message_len += OPT_LEN;
+                rest = opt.sum(records);
+                self.opt = rest;
+                self.room = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN))
+                    - message_len as u16;
+                flags |= opt.dnssec_ok();
+            } else {
+                let version = PhantomData::<P>;
+                let read =
+                    simd.apart(ReadOptions { glance: self, window, len, records, conditions, version });
+                if read.message_len == 0 {
+                    return Seen::Nothing;
+                }
+                message_len = read.message_len.into();
+                rest = read.rest;
+                flags |= read.dnssec_ok;
+                if read.is_asking {
+                    seen = if P::IS_V6 { Seen::AskingV6 } else { Seen::AskingV4 };
+                }
+            }
         }
         let verify = conditions.checksums != Checksums::Unused;
         if !P::has_lengths(window, len, message_len) {
-            return false;
+            return Seen::Nothing;
         }
         let part = Part::whole(name_len);
-        if verify && !P::is_right(simd, window, message_len, part, self.opt) {
-            self.asked = Asked::default();
+        if verify && !P::is_right(simd, window, message_len, part, rest) {
+            if seen == usual {
+                self.asked = Asked::default();
+            }
             self.question_len = question_len as u8;
             self.filed = conditions.filed.with(Flags(flags));
-            self.seen = if P::IS_V6 { Seen::UnsummedV6 } else { Seen::UnsummedV4 };
-            return false;
+            return if P::IS_V6 { Seen::UnsummedV6 } else { Seen::UnsummedV4 };
         }
         self.question = simd.lowered(question, part);
         self.question_len = question_len as u8;
         self.filed = conditions.filed.with(Flags(flags));
         let hash = &conditions.hash;
         self.spot = seek(hash.add(hash.start(Flags(flags)), &self.question));
-        true
+        seen
     }
 
     /// Seeks the answer to a question of two blocks.
@@ -385,9 +414,9 @@ fn copy_records(to: &mut [u8], parts: &Parts<'_>) {
     let len = parts.wire.len();
     let is_copied = match len {
         0..=BLOCK => copy_chunk::<BLOCK>(to, parts.memory),
-        ..=64 => copy_chunk::<64>(to, parts.memory),
-        ..=128 => copy_chunk::<128>(to, parts.memory),
-        ..=256 => copy_chunk::<256>(to, parts.memory),
+        33..=64 => copy_chunk::<64>(to, parts.memory),
+        65..=128 => copy_chunk::<128>(to, parts.memory),
+        129..=256 => copy_chunk::<256>(to, parts.memory),
         _ => false,
     };
     if !is_copied {
@@ -420,70 +449,6 @@ const NAUGHT: u32 = 0xffff << 12;
 
 /// Flags of the query that the reply repeats, as on the wire.
 const ECHOED: u16 = (header::RD | header::CD).to_be();
-
-/// First eight of the eleven bytes of an OPT record of version 0 without options (RFC 6891 section
-/// 6.1.2), as on the wire. The other three are zero.
-#[derive(Clone, Copy, Debug)]
-pub struct Opt(u64);
-
-impl Opt {
-    const BARE: u64 = u64::from_ne_bytes([0, 0, 41, 0, 0, 0, 0, 0]);
-    const SIZE: u64 = u64::from_ne_bytes([0, 0, 0, 0xff, 0xff, 0, 0, 0]);
-    const DO: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0, 0x80]);
-
-    #[inline(always)]
-    fn read(window: &Window, at: usize) -> Option<Self> {
-        let opt = u64::from_ne_bytes(*bytes(window, at));
-        let [_, rest @ ..]: [u8; 4] = *bytes(window, at + 7);
-        (opt & !(Self::SIZE | Self::DO) == Self::BARE && rest == [0; 3]).then_some(Opt(opt))
-    }
-
-    /// Returns a record that may have options, without them, and their length in bytes.
-    #[inline(always)]
-    pub fn read_with_options(window: &Window, at: usize) -> Option<(Self, usize)> {
-        let opt = u64::from_ne_bytes(*bytes(window, at));
-        let [flags, l1, l0] = *bytes(window, at + 8);
-        let is_known = opt & !(Self::SIZE | Self::DO) == Self::BARE && flags == 0;
-        is_known.then_some((Opt(opt), usize::from(u16::from_be_bytes([l1, l0]))))
-    }
-
-    #[inline(always)]
-    pub fn udp_size(self) -> u16 {
-        let [_, _, _, size1, size0, ..] = self.0.to_ne_bytes();
-        u16::from_be_bytes([size1, size0])
-    }
-
-    #[inline(always)]
-    pub fn dnssec_ok(self) -> u8 {
-        let [.., flags] = self.0.to_ne_bytes();
-        flags >> 7
-    }
-
-    /// Returns the OPT record that advertises `udp_size`.
-    pub fn of(udp_size: u16) -> Self {
-        let [size1, size0] = udp_size.to_be_bytes();
-        Opt(u64::from_ne_bytes([0, 0, 41, size1, size0, 0, 0, 0]))
-    }
-
-    /// Returns the record with the client's DO flag.
-    #[inline(always)]
-    fn with_do(self, dnssec_ok: u8) -> Self {
-        Opt(self.0 | (u64::from(dnssec_ok) << 63).to_le())
-    }
-
-    #[inline(always)]
-    fn write(self, window: &mut Window, at: usize) {
-        *bytes_mut(window, at) = self.0.to_ne_bytes();
-        *bytes_mut(window, at + 8) = [0; 3];
-    }
-
-    /// Returns the record's sum at offset `at` of a message, less than 2^26.
-    #[inline(always)]
-    pub fn sum(self, at: usize) -> u32 {
-        let words: [u16; 4] = transmute!(self.0);
-        words.map(u32::from).iter().sum::<u32>() << (8 * (at & 1))
-    }
-}
 
 /// Lowers the TTL at `at`, and returns by how much its sum is lowered.
 #[inline(always)]

@@ -77,11 +77,12 @@ impl Work for Passes<'_, '_> {
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
             let (window, len) = (frames.window(frame), frame.len());
             let seek = |hash| cache.seek(hash);
-            glance.seen = if glance.look::<S, plain::V4>(simd, window, len, &conditions, seek) {
-                Seen::V4
+            let seen = glance.look::<S, plain::V4>(simd, window, len, &conditions, seek);
+            glance.seen = if seen.is_seen() {
+                seen
             } else {
                 let (conditions, may_be_wide) = (&conditions, &mut may_be_wide);
-                simd.apart(LookOn { glance, window, len, conditions, cache, may_be_wide })
+                simd.apart(LookOn { glance, window, len, conditions, cache, may_be_wide, seen })
             };
         }
         if may_be_wide {
@@ -129,6 +130,8 @@ struct LookOn<'a, 'b> {
     conditions: &'a Conditions<'b>,
     cache: &'a Cache,
     may_be_wide: &'a mut bool,
+    /// Kind of question that earlier looks have seen.
+    seen: Seen,
 }
 
 impl Work for LookOn<'_, '_> {
@@ -136,11 +139,14 @@ impl Work for LookOn<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookOn { glance, window, len, conditions, cache, may_be_wide } = self;
-        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
-            return Seen::V6;
+        let LookOn { glance, window, len, conditions, cache, may_be_wide, mut seen } = self;
+        if seen == Seen::Nothing {
+            seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
         }
-        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide })
+        if seen.is_seen() {
+            return seen;
+        }
+        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen })
     }
 }
 
@@ -152,6 +158,8 @@ struct LookGenerally<'a, 'b> {
     conditions: &'a Conditions<'b>,
     cache: &'a Cache,
     may_be_wide: &'a mut bool,
+    /// Kind of question that earlier looks have seen.
+    seen: Seen,
 }
 
 impl Work for LookGenerally<'_, '_> {
@@ -159,12 +167,10 @@ impl Work for LookGenerally<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookGenerally { glance, window, len, conditions, cache, may_be_wide } = self;
+        let LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen } = self;
         let seek = |hash| cache.seek(hash);
         let seen = match EtherType::of(window) {
-            // What a look at this packet saw, not one at an earlier packet: the passes leave no such trace.
-            EtherType::IPV4 if glance.seen == Seen::UnsummedV4 => Seen::UnsummedV4,
-            EtherType::IPV6 if glance.seen == Seen::UnsummedV6 => Seen::UnsummedV6,
+            _ if seen != Seen::Nothing => seen,
             EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
             EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
             EtherType::VLAN | EtherType::QINQ => Seen::Tagged,

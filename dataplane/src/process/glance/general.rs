@@ -14,8 +14,9 @@ use crate::{
     },
     frame::WINDOW,
     packet::plain::{Plain, Window, bytes},
-    simd::{BLOCK, Block, Part, Simd},
+    simd::{BLOCK, Block, Part, Simd, Work},
 };
+use std::marker::PhantomData;
 
 /// Options of a query that the reply may answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,8 +77,58 @@ impl Asked {
     }
 }
 
+/// Reads the rest of a message whose OPT record has options, or which is not as usual in another way.
+pub struct ReadOptions<'a, 'b, P> {
+    pub glance: &'a mut Glance,
+    pub window: &'a Window,
+    /// Length of the packet.
+    pub len: usize,
+    /// Place of the records in the message.
+    pub records: usize,
+    pub conditions: &'a Conditions<'b>,
+    pub version: PhantomData<P>,
+}
+
+/// Rest of a message that has options, in as many bytes as a register has.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(8))]
+pub struct ReadRest {
+    /// Sum of the OPT record.
+    pub rest: u32,
+    /// Length of the message, at most [`SHORT`]; zero: it takes another look.
+    pub message_len: u16,
+    /// DO of the client.
+    pub dnssec_ok: u8,
+    /// Whether there are options to answer.
+    pub is_asking: bool,
+}
+
+/// Longest message whose length a first look can check.
+const SHORT: usize = 200;
+
+impl<P: Plain> Work for ReadOptions<'_, '_, P> {
+    type Output = ReadRest;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> ReadRest {
+        let ReadOptions { glance, window, len, records, conditions, .. } = self;
+        let rest = glance.read_rest::<S, P>(simd, window, len, records - LEN, conditions);
+        match rest {
+            Some(Rest { flags, sum, end }) if end - P::MESSAGE <= SHORT => ReadRest {
+                rest: sum,
+                message_len: (end - P::MESSAGE) as u16,
+                dnssec_ok: flags.0 & Flags::DO,
+                is_asking: glance.asked.is_some(),
+            },
+            _ => ReadRest::default(),
+        }
+    }
+}
+
 /// Part of a message after its question.
 struct Rest {
+    /// Sum of the OPT record.
+    sum: u32,
     /// DO and CD.
     flags: Flags,
     /// End of the message in the packet.
@@ -110,7 +161,7 @@ impl Glance {
         }
         let question_len = name_len + 4;
         let rest = self.read_rest::<S, P>(simd, window, len, question_len, conditions);
-        let Some(Rest { flags, end }) = rest else { return Seen::Nothing };
+        let Some(Rest { flags, end, .. }) = rest else { return Seen::Nothing };
         self.question_len = question_len as u8;
         self.filed = conditions.filed.with(flags);
         if conditions.checksums != Checksums::Unused && !is_right::<S, P>(simd, window, end) {
@@ -161,13 +212,14 @@ impl Glance {
         let records = LEN + question_len;
         let mut end = P::MESSAGE + records;
         let mut flags = window[P::MESSAGE + 3] & Flags::CD;
-        let mut largest = UDP_MIN;
+        let (mut largest, mut sum) = (UDP_MIN, 0);
         let additional = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 10));
         (self.opt, self.asked) = (0, Asked::default());
         if additional != 0 {
             let opt = Opt::read_with_options(window, end).filter(|_| additional == 1u16.to_be());
             let (opt, options_len) = opt?;
-            self.opt = opt.sum(records);
+            sum = opt.sum(records);
+            self.opt = sum;
             flags |= opt.dnssec_ok();
             largest = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN));
             end += OPT_LEN;
@@ -178,10 +230,11 @@ impl Glance {
                     return None;
                 }
                 self.asked = Asked::read(window, options + 2, end)?;
+                let wire =
+                    checksum::placed(simd.sum(&window[options..], end - options), options - P::MESSAGE);
+                sum += u32::from(checksum::fold_native(wire));
                 // With the length of the options, which is also in the UDP header and its pseudo-header.
-                let sum = checksum::placed(simd.sum(&window[options..], end - options), options - P::MESSAGE);
-                self.opt +=
-                    u32::from(checksum::fold_native(sum)) + 2 * u32::from((options_len as u16).to_be());
+                self.opt = sum + 2 * u32::from((options_len as u16).to_be());
             }
         }
         if end > len.min(WINDOW) || !P::ends_at(window, end) {
@@ -190,7 +243,7 @@ impl Glance {
         // The query's OPT record was counted, so there is room for ours.
         let used = records + if self.opt == 0 { 0 } else { OPT_LEN };
         self.room = u16::try_from(usize::from(largest).checked_sub(used)?).ok()?;
-        Some(Rest { flags: Flags(flags), end })
+        Some(Rest { flags: Flags(flags), sum, end })
     }
 
     /// Looks at a question that is too long for a general look, and writes its blocks after the first to
@@ -214,7 +267,7 @@ impl Glance {
         let (nth, end) = ends.enumerate().find(|(_, end)| *end < BLOCK)?;
         let name_len = nth * BLOCK + end + 1;
         let question_len = name_len + 4;
-        let Rest { flags, end } = self.read_rest::<S, P>(simd, window, len, question_len, conditions)?;
+        let Rest { flags, end, .. } = self.read_rest::<S, P>(simd, window, len, question_len, conditions)?;
         self.filed = conditions.filed.with(flags);
         let is_right = conditions.checksums == Checksums::Unused || is_right::<S, P>(simd, window, end);
         let (first, rest) = question.split_first()?;

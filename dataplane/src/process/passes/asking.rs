@@ -49,7 +49,7 @@ impl<P: Plain> Work for AnswerAsking<'_, '_, P> {
         if !glance.has_room(fresh.wire_len() + options.len()) {
             return simd.apart(AnswerSpecial { last, glance, frame, wide: None, version });
         }
-        let options = (options.len() > 0).then_some(&mut options);
+        let options = (!options.is_empty()).then_some(&mut options);
         let opt = ReplyOpt { opt: last.opt, options };
         if fresh.is_simple() {
             len.set(glance.reply_simply::<S, P>(simd, window, fresh, question_len, last.now, opt));

@@ -109,7 +109,7 @@ impl<P: Plain> Work for AnswerSpecial<'_, '_, P> {
                 let errors_room = room - content.parts.wire.len();
                 options.add_errors(&Errors::of_answer(ede, list, status.rcode(), age).fitted(errors_room));
             }
-            let options = (options.len() > 0).then_some(&mut options);
+            let options = (!options.is_empty()).then_some(&mut options);
             let reply_len = glance.reply::<S, P>(simd, window, content, ReplyOpt { opt: *opt, options });
             len.set(padded(window, reply_len));
         }

@@ -99,17 +99,15 @@ impl Work for LookAgain<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
         let LookAgain { glance, window, len, conditions, cache } = self;
-        if glance.look::<S, plain::V4>(simd, window, len, conditions, |hash| cache.seek(hash)) {
-            return Seen::V4;
+        let mut seen = glance.look::<S, plain::V4>(simd, window, len, conditions, |hash| cache.seek(hash));
+        if seen == Seen::Nothing {
+            seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
         }
-        if glance.seen == Seen::UnsummedV4 && conditions.may_be_completed(window) {
-            return Seen::UnsummedV4;
-        }
-        if glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash)) {
-            return Seen::V6;
+        if seen.is_seen() {
+            return seen;
         }
         let may_be_wide = &mut false;
-        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide })
+        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen })
     }
 }
 
