@@ -186,9 +186,13 @@ impl Form {
     /// Returns the query with this number and its answer, received at `received`; `None` if the message is
     /// no query to look up.
     pub fn answered(&self, number: usize, received: Secs) -> Result<Option<(Query, Answer)>> {
-        let message = self.message(number, received)?;
+        self.answered_to(&self.message(number, received)?, received)
+    }
+
+    /// Returns the query that a message of this form is, and its answer, likewise.
+    pub fn answered_to(&self, message: &[u8], received: Secs) -> Result<Option<(Query, Answer)>> {
         let mut query = Query::default();
-        if query.parse(&message).is_err() || query.flags & RD == 0 {
+        if query.parse(message).is_err() || query.flags & RD == 0 {
             return Ok(None);
         }
         let answer = if self.content == Content::Failure {

@@ -12,6 +12,7 @@ mod limits;
 mod packet;
 pub(crate) mod parts;
 pub(crate) mod shapes;
+pub(crate) mod template;
 mod turns;
 
 use crate::{

@@ -19,7 +19,10 @@ use std::{fmt, str::FromStr};
 /// Most forms that alternate.
 pub const FORMS_MAX: usize = 4;
 /// Most bytes of an Ethernet frame without VLAN tags: a link's usual MTU, and the link header.
-const FRAME_MAX: usize = 1_514;
+pub const FRAME_MAX: usize = 1_514;
+/// Least bytes of a frame that a search may be limited to: a query for a short name over IPv6 with an OPT
+/// record.
+pub const FRAME_MIN: usize = 110;
 /// Most VLAN tags: one more than the data plane knows.
 pub const TAGS_MAX: usize = 3;
 /// Most entries of an access list besides the client's.

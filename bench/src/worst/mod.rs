@@ -6,15 +6,17 @@
 mod count;
 mod genome;
 pub mod kept;
+mod measure;
 mod mutate;
 mod scene;
 mod search;
+mod serve;
 mod site;
 
-use crate::built;
+use crate::{built, run::rate};
 use anyhow::{Context, Result};
 use count::Valgrind;
-use genome::Genome;
+use genome::{FRAME_MAX, FRAME_MIN, Genome};
 use scene::Class;
 use search::{Niche, Reach, Search};
 use std::{
@@ -35,6 +37,9 @@ pub struct Args {
     /// Seed of all random draws.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Longest frames to search among, in bytes without VLAN tags.
+    #[arg(long, value_name = "BYTES", default_value_t = FRAME_MAX, value_parser = frame_max)]
+    pub frame: usize,
     /// Number of valgrinds that run at once.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
     pub jobs: u8,
@@ -47,6 +52,22 @@ pub struct Args {
     /// Write the worst form of each class into this file, for bench/gate.sh.
     #[arg(long, value_name = "FILE", conflicts_with = "forms")]
     pub write: Option<PathBuf>,
+    /// Measure answers a second of the given forms beside those of plain hits, over AF_XDP between two network
+    /// namespaces, and do not search. Needs root.
+    #[arg(long)]
+    pub measure: bool,
+    /// Rounds of --measure; medians are printed.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+    /// Duration of a round of --measure of each form, in seconds.
+    #[arg(long, default_value_t = 1.5, value_parser = rate)]
+    pub round_seconds: f64,
+    /// Niceness of all programs of --measure.
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-20..=19))]
+    pub nice: i8,
+    /// Serve the form on this interface, for --measure.
+    #[arg(long, value_name = "INTERFACE", hide = true)]
+    pub serve: Option<String>,
     /// Count also in a build without the profile of the release builds.
     #[arg(long)]
     pub any_build: bool,
@@ -56,6 +77,13 @@ pub struct Args {
     /// Do the work of a form, for valgrind.
     #[arg(long, value_name = "JSON", hide = true)]
     pub work: Option<Genome>,
+}
+
+fn frame_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(bytes) if (FRAME_MIN..=FRAME_MAX).contains(&bytes) => Ok(bytes),
+        _ => Err(format!("the longest frame must have {FRAME_MIN} to {FRAME_MAX} bytes")),
+    }
 }
 
 /// Forms that are printed of each niche.
@@ -81,20 +109,35 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(genome) = &args.work {
         return count::count_here(genome);
     }
+    if let (Some(interface), [genome]) = (&args.serve, &args.forms[..]) {
+        return serve::run(interface, genome);
+    }
     if !args.any_build {
         built::ensure_shipped()?;
     }
     let mut judge = Valgrind { jobs: args.jobs.into() };
+    let kept = args.from.as_deref().map_or(Ok(Vec::new()), kept::read)?;
+    let kept = kept.iter().map(|kept| Ok((kept.name(), kept.form.parse()?)));
+    let kept = kept.collect::<Result<Vec<(String, Genome)>>>()?;
+    if args.measure {
+        let given = args.forms.iter().map(|genome| (genome.to_string(), genome.clone()));
+        let settings =
+            measure::Settings { rounds: args.rounds, seconds: args.round_seconds, nice: args.nice };
+        return measure::measure(&kept.into_iter().chain(given).collect::<Vec<_>>(), &settings);
+    }
     if !args.forms.is_empty() {
         return tell_costs(&args.forms, &mut judge);
     }
-    let kept = args.from.as_deref().map_or(Ok(Vec::new()), kept::read)?;
-    let others = kept.iter().map(|kept| kept.form.parse()).collect::<Result<Vec<Genome>>>()?;
+    search(args, kept.into_iter().map(|(_, genome)| genome).collect(), &mut judge)
+}
+
+/// Searches, prints what was found, and writes it if asked to.
+fn search(args: &Args, others: Vec<Genome>, judge: &mut Valgrind) -> Result<()> {
     let (began, mut told) = (Instant::now(), Instant::now());
-    let mut search = Search::new(args.seed);
-    search.begin(others, &mut judge)?;
+    let mut search = Search::new(args.seed, args.frame);
+    search.begin(others, judge)?;
     while began.elapsed() < Duration::from_secs(args.seconds) {
-        search.step(&mut judge)?;
+        search.step(judge)?;
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
             eprintln!(

@@ -22,11 +22,9 @@ use serde_json::Value;
 const SITE_SHARE: u32 = 25;
 /// Most changes at once.
 const CHANGES_MAX: usize = 4;
-/// Most bytes of a frame without its tags.
-const FRAME_MAX: usize = 1_514;
 
 /// Returns a candidate that differs from another in one thing, or in a few.
-pub fn mutated(genome: &Genome, rng: &mut SmallRng) -> Genome {
+pub fn mutated(genome: &Genome, frame_max: usize, rng: &mut SmallRng) -> Genome {
     let mut genome = genome.clone();
     for _ in 0..rng.random_range(1..=CHANGES_MAX) {
         if rng.random_ratio(SITE_SHARE, 100) {
@@ -37,12 +35,12 @@ pub fn mutated(genome: &Genome, rng: &mut SmallRng) -> Genome {
             change_form(form, rng);
         }
     }
-    repair(&mut genome);
+    repair(&mut genome, frame_max);
     genome
 }
 
 /// Returns a candidate that has each property of one of two others.
-pub fn crossed(one: &Genome, other: &Genome, rng: &mut SmallRng) -> Genome {
+pub fn crossed(one: &Genome, other: &Genome, frame_max: usize, rng: &mut SmallRng) -> Genome {
     let mut genome = one.clone();
     for (nth, form) in genome.packets.iter_mut().enumerate() {
         *form = mixed(form, other.form(nth), rng);
@@ -50,7 +48,7 @@ pub fn crossed(one: &Genome, other: &Genome, rng: &mut SmallRng) -> Genome {
     if rng.random() {
         genome.site = mixed(&genome.site, &other.site, rng);
     }
-    repair(&mut genome);
+    repair(&mut genome, frame_max);
     genome
 }
 
@@ -69,8 +67,8 @@ fn mixed<T: Clone + Serialize + DeserializeOwned>(one: &T, other: &T, rng: &mut 
     serde_json::from_value(Value::Object(members)).unwrap_or_else(|_| one.clone())
 }
 
-/// Makes a candidate valid: shortens what is too long, and limits numbers.
-pub fn repair(genome: &mut Genome) {
+/// Makes a candidate valid: shortens frames to `frame_max` bytes without their tags, and limits numbers.
+pub fn repair(genome: &mut Genome, frame_max: usize) {
     genome.packets.truncate(FORMS_MAX);
     if genome.packets.is_empty() {
         genome.packets.push(Form::default());
@@ -85,8 +83,8 @@ pub fn repair(genome: &mut Genome) {
             Content::Proof(count) => Content::Proof(count.clamp(1, PROOFS_MAX)),
             other => other,
         };
-        while frame_len(form) > FRAME_MAX {
-            shorten(form);
+        while let Some(excess) = frame_len(form).checked_sub(frame_max).filter(|excess| *excess > 0) {
+            shorten(form, excess);
         }
     }
     let site = &mut genome.site;
@@ -101,9 +99,8 @@ pub fn repair(genome: &mut Genome) {
     }
 }
 
-/// Shortens what makes a form long.
-fn shorten(form: &mut Form) {
-    let excess = frame_len(form) - FRAME_MAX;
+/// Shortens what makes a form long by `excess` bytes, or by a part of that.
+fn shorten(form: &mut Form, excess: usize) {
     for part in [&mut form.padding, &mut form.trailer] {
         if *part > 0 {
             *part = part.saturating_sub(excess.try_into().unwrap_or(u16::MAX));
@@ -128,7 +125,7 @@ fn shorten(form: &mut Form) {
         match longest {
             Some((EdnsOption::Padding(len) | EdnsOption::Unknown(len), _)) if *len > 64 => *len -= *len / 8,
             Some((_, times)) => *times -= (*times / 8).max(1),
-            None => {}
+            None => form.name /= 2,
         }
         options.retain(|(_, times)| *times > 0);
     }
@@ -361,7 +358,10 @@ fn change_site(site: &mut Site, rng: &mut SmallRng) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::instructions::shapes::SHAPES;
+    use crate::{
+        instructions::shapes::SHAPES,
+        worst::genome::{FRAME_MAX, FRAME_MIN},
+    };
     use rand::SeedableRng;
     use std::collections::BTreeSet;
 
@@ -376,8 +376,8 @@ mod tests {
         for _ in 0..3_000 {
             let (Some(one), Some(other)) = (all.choose(&mut rng), all.choose(&mut rng)) else { continue };
             let child = match rng.random_ratio(1, 3) {
-                true => crossed(one, other, &mut rng),
-                false => mutated(one, &mut rng),
+                true => crossed(one, other, FRAME_MAX, &mut rng),
+                false => mutated(one, FRAME_MAX, &mut rng),
             };
             child.check().unwrap();
             for (number, form) in child.packets.iter().enumerate() {
@@ -396,7 +396,7 @@ mod tests {
     fn equal_seeds_give_equal_candidates() {
         let children = |seed| {
             let mut rng = SmallRng::seed_from_u64(seed);
-            (0..50).map(|_| mutated(&Genome::of(Form::default()), &mut rng)).collect::<Vec<_>>()
+            (0..50).map(|_| mutated(&Genome::of(Form::default()), FRAME_MAX, &mut rng)).collect::<Vec<_>>()
         };
         assert_eq!(children(7), children(7));
         assert_ne!(children(7), children(8));
@@ -414,7 +414,11 @@ mod tests {
             ..Form::default()
         };
         let mut genome = Genome::of(form);
-        repair(&mut genome);
+        repair(&mut genome, FRAME_MAX);
         genome.check().unwrap();
+        for frame_max in [FRAME_MIN, 200] {
+            repair(&mut genome, frame_max);
+            assert!(frame_len(&genome.packets[0]) <= frame_max, "{genome}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::genome::Genome;
 use crate::{
-    instructions::{Meter, form::Form},
+    instructions::{Meter, form::Form, template::Template},
     stage::{Ip, Stage},
 };
 use anyhow::{Result, ensure};
@@ -27,11 +27,18 @@ const CACHE: usize = 8 * BYTES_MIN;
 /// Bursts before the count.
 const WARM_BURSTS: usize = 2;
 /// Bursts that are counted.
-const BURSTS: usize = 4;
+const BURSTS: usize = 2;
 /// Most bursts until a client is over its limit.
 const LIMIT_BURSTS: usize = 400;
+/// INFO-CODE of the answers of a list (RFC 8914 section 4.16).
+pub const BLOCKED: u16 = 15;
 /// Batches of the query log.
 const BATCHES: usize = 2;
+
+/// Returns the time at which the answer to packets of a form was received.
+pub fn received(form: &Form) -> Secs {
+    RECEIVED[usize::from(form.is_stale)]
+}
 
 /// Kind of outcome of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -51,6 +58,8 @@ pub struct Scene<'a> {
     stage: Stage,
     log: Option<(Recorder, Arc<Line>)>,
     checksums: Checksums,
+    /// Packets of each form.
+    templates: Vec<Template>,
     /// Number of the next packet.
     number: usize,
 }
@@ -67,7 +76,8 @@ impl<'a> Scene<'a> {
             (Recorder::new(config, Protocol::Udp), line)
         });
         let checksums = genome.site.checksums.checksums();
-        let mut scene = Scene { genome, stage, log, checksums, number: 0 };
+        let templates = genome.packets.iter().map(|form| Template::new(form, NOW)).collect::<Result<_>>()?;
+        let mut scene = Scene { genome, stage, log, checksums, templates, number: 0 };
         scene.bring_over_limit()?;
         Ok(scene)
     }
@@ -82,17 +92,16 @@ impl<'a> Scene<'a> {
             };
             let before = over(self.stage.counters());
             let form = Form { ip, ..Form::default() };
+            if let Some((query, answer)) = form.answered(0, received(&form))? {
+                let hash = self.stage.processor.hash().of(&query.key);
+                self.stage.processor.cache().insert(&query.key, hash, &answer, NOW);
+            }
+            let packet = form.packet_of(&client, 0, NOW)?;
             let mut bursts = 0;
             while over(self.stage.counters()) == before {
                 ensure!(bursts < LIMIT_BURSTS, "the client does not come to its limit");
                 bursts += 1;
-                for nth in 0..BURST {
-                    if let Some((query, answer)) = form.answered(nth, RECEIVED[0])? {
-                        let hash = self.stage.processor.hash().of(&query.key);
-                        self.stage.processor.cache().insert(&query.key, hash, &answer, NOW);
-                    }
-                    self.stage.load(nth, &form.packet_of(&client, nth, NOW)?);
-                }
+                (0..BURST).for_each(|nth| self.stage.load(nth, &packet));
                 self.stage.run_as(NOW, self.checksums);
             }
         }
@@ -104,15 +113,16 @@ impl<'a> Scene<'a> {
         let scope = self.genome.site.scope()?;
         for nth in 0..BURST {
             let form = self.genome.form(self.number);
-            let received = RECEIVED[usize::from(form.is_stale)];
-            if let Some((query, mut answer)) = form.answered(self.number, received)? {
+            let at = self.number % self.templates.len();
+            let (packet, message) = self.templates[at].packet(self.number);
+            if let Some((query, mut answer)) = form.answered_to(message, received(form))? {
                 if scope.list.is_some() {
-                    answer.ede = Some(15);
+                    answer.ede = Some(BLOCKED);
                 }
                 let hash = self.stage.processor.hash().of(&query.key);
                 self.stage.processor.cache().insert_for(&scope, &query.key, hash, &answer, NOW);
             }
-            self.stage.load(nth, &form.packet(self.number, NOW)?);
+            self.stage.load(nth, packet);
             self.number += 1;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{
     genome::Genome,
-    mutate::{crossed, mutated},
+    mutate::{crossed, mutated, repair},
     scene::Class,
 };
 use crate::instructions::{form::Form, shapes::SHAPES};
@@ -56,17 +56,20 @@ pub struct Search {
     /// Costliest of each family, by niche.
     niches: BTreeMap<Niche, BTreeMap<String, Found>>,
     seen: HashSet<String>,
+    /// Most bytes of a frame without its tags.
+    frame_max: usize,
     /// Number of candidates judged so far.
     pub judged: usize,
 }
 
 impl Search {
-    /// Returns a search whose draws follow from `seed`.
-    pub fn new(seed: u64) -> Self {
+    /// Returns a search whose draws follow from `seed`, among frames of at most `frame_max` bytes.
+    pub fn new(seed: u64, frame_max: usize) -> Self {
         Search {
             rng: SmallRng::seed_from_u64(seed),
             niches: BTreeMap::new(),
             seen: HashSet::new(),
+            frame_max,
             judged: 0,
         }
     }
@@ -74,7 +77,8 @@ impl Search {
     /// Judges the shapes of the gate, and `others`.
     pub fn begin(&mut self, others: Vec<Genome>, judge: &mut dyn Judge) -> Result<()> {
         let shapes = SHAPES.iter().map(|shape| Genome::of((shape.form)()));
-        let first: Vec<Genome> = shapes.chain(others).collect();
+        let mut first: Vec<Genome> = shapes.chain(others).collect();
+        first.iter_mut().for_each(|genome| repair(genome, self.frame_max));
         self.judge(first, judge)
     }
 
@@ -128,10 +132,10 @@ impl Search {
             let child = match self.rng.random_ratio(CROSSED, 100) {
                 true => {
                     let other = self.parent();
-                    let child = crossed(&parent, &other, &mut self.rng);
-                    if self.rng.random() { mutated(&child, &mut self.rng) } else { child }
+                    let child = crossed(&parent, &other, self.frame_max, &mut self.rng);
+                    if self.rng.random() { mutated(&child, self.frame_max, &mut self.rng) } else { child }
                 }
-                false => mutated(&parent, &mut self.rng),
+                false => mutated(&parent, self.frame_max, &mut self.rng),
             };
             if self.seen.insert(child.to_string()) {
                 return Some(child);
@@ -159,6 +163,7 @@ mod tests {
     use crate::{
         instructions::parts::{EdnsOption, Labels},
         stage::Ip,
+        worst::genome::FRAME_MAX,
     };
 
     /// Judge in which one shape is far more expensive than the others, and each part of it a little.
@@ -186,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_planted_expensive_shape_is_found() {
-        let mut search = Search::new(1);
+        let mut search = Search::new(1, FRAME_MAX);
         search.begin(Vec::new(), &mut Planted).unwrap();
         let before = search.worst((Class::Hit, Reach::Default))[0].cost;
         assert!(before < 1_000.0, "the search has to find it: {before}");
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn equal_seeds_find_the_same() {
         let worst = |seed| {
-            let mut search = Search::new(seed);
+            let mut search = Search::new(seed, FRAME_MAX);
             search.begin(Vec::new(), &mut Planted).unwrap();
             search.step(&mut Planted).unwrap();
             search.step(&mut Planted).unwrap();

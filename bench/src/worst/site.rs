@@ -33,6 +33,9 @@ const LEFT_OUT: usize = 100;
 /// Burst of a limit that the packets of a measurement stay below, and other packets can exceed.
 const BURST: u32 = 4_000;
 
+/// Limit that no client reaches, in queries a second.
+const FREELY: u32 = 10_000_000;
+
 /// Verification of checksums by a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -329,15 +332,22 @@ impl Site {
             Limit::OtherOver | Limit::TermsOtherOver => BURST,
             Limit::Over | Limit::Slip | Limit::DryRun => ringdns_dataplane::limiter::BURST_MIN,
         };
-        let limit = GroupLimit { per_second: 100, burst };
+        let per_second = match self.limit {
+            Limit::Off | Limit::Below | Limit::Terms => FREELY,
+            Limit::OtherOver | Limit::TermsOtherOver | Limit::Over | Limit::Slip | Limit::DryRun => 200,
+        };
+        // The client is in the first group, and stays below its limit at any rate.
+        let limits = [(group(OWN)?, FREELY), (group(OTHER)?, 100)];
+        let limits = limits.map(|(group, per_second)| (group, GroupLimit { per_second, burst }));
         let terms = || -> Result<Arc<GroupLimits>> {
             Ok(Arc::new(GroupLimits {
                 clients: Site { groups: Groups::OtherMacs, ..Site::default() }.client_groups()?,
-                limits: vec![(group(OWN)?, limit), (group(OTHER)?, limit)],
+                limits: limits.to_vec(),
             }))
         };
         let exempt: &[Prefix] = if has_terms { &["10.53.0.3".parse()?, "fd53::3".parse()?] } else { &[] };
         Ok(Some(LimitConfig {
+            per_second,
             burst,
             slip: u32::from(self.limit == Limit::Slip),
             exempt: AccessList::new(exempt, &[])?,
