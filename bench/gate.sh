@@ -9,4 +9,4 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The profile of the release builds: inlining differs between profiles.
 cargo build --locked --quiet --profile release-lto --package ringdns-bench --bin ringbench
-exec "${CARGO_TARGET_DIR:-target}/release-lto/ringbench" gate --baseline bench/instructions.json "$@"
+exec "${CARGO_TARGET_DIR:-target}/release-lto/ringbench" gate --baseline bench/instructions.json --worst bench/worst.json "$@"

@@ -1,5 +1,5 @@
-//! Gate: counts the instructions of every [`Piece`] under valgrind and compares them with the
-//! committed baseline.
+//! Gate: counts the instructions of every [`Piece`], and of the worst packets that searches have found,
+//! under valgrind, and compares them with the committed baseline.
 //!
 //! Counts depend on the compiler, so the baseline names it. With another compiler, counts are
 //! printed and nothing fails: a difference from the baseline would say nothing about the change
@@ -7,17 +7,18 @@
 
 use crate::{
     built::{self, COMPILER},
-    instructions::{COUNTED, Piece},
+    callgrind::{self, Cost},
+    instructions::Piece,
     output,
+    worst::kept::{self, Kept},
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::{
     collections::BTreeMap,
     fs, iter,
     path::{Path, PathBuf},
-    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -31,9 +32,12 @@ pub struct Args {
     /// Write the counts as the new baseline.
     #[arg(long)]
     pub update: bool,
+    /// File of the worst forms, which `ringbench worst` writes; they are counted too.
+    #[arg(long, value_name = "FILE")]
+    pub worst: Option<PathBuf>,
     /// Only this case or shape; may be given several times.
-    #[arg(long = "case", conflicts_with = "update")]
-    pub cases: Vec<Piece>,
+    #[arg(long = "case", value_name = "CASE", conflicts_with = "update")]
+    pub cases: Vec<String>,
     /// Also write the counts as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -52,6 +56,57 @@ struct Baseline {
     compiler: String,
     /// Instructions an operation, by case.
     instructions: BTreeMap<String, f64>,
+}
+
+/// Work that is counted.
+#[derive(Clone, Debug)]
+enum Counted {
+    /// Case or shape.
+    Piece(Piece),
+    /// Worst form of a class.
+    Worst(Kept),
+}
+
+impl Counted {
+    /// Returns all work: the pieces, and the forms of a file.
+    fn all(worst: Option<&Path>) -> Result<Vec<Self>> {
+        let worst = worst.map_or(Ok(Vec::new()), kept::read)?;
+        Ok(Piece::all().map(Counted::Piece).chain(worst.into_iter().map(Counted::Worst)).collect())
+    }
+
+    /// Returns the work with these names; all, if there are no names.
+    fn named(names: &[String], mut all: Vec<Self>) -> Result<Vec<Self>> {
+        if names.is_empty() {
+            return Ok(all);
+        }
+        let known: Vec<String> = all.iter().map(Counted::name).collect();
+        for name in names {
+            ensure!(known.contains(name), "there is no {name}; there are {}", known.join(", "));
+        }
+        all.retain(|counted| names.contains(&counted.name()));
+        Ok(all)
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Counted::Piece(piece) => piece.name(),
+            Counted::Worst(kept) => kept.name(),
+        }
+    }
+
+    fn goal(&self) -> Option<f64> {
+        match self {
+            Counted::Piece(piece) => piece.goal(),
+            Counted::Worst(kept) => Some(kept.goal()),
+        }
+    }
+
+    fn count(&self) -> Result<Cost> {
+        match self {
+            Counted::Piece(piece) => callgrind::count(&["instructions", &piece.name()]),
+            Counted::Worst(kept) => callgrind::count(&["worst", "--work", &kept.form]),
+        }
+    }
 }
 
 /// Counts of a case.
@@ -90,7 +145,7 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.any_build {
         built::ensure_shipped()?;
     }
-    let pieces = if args.cases.is_empty() { Piece::all().collect() } else { args.cases.clone() };
+    let pieces = Counted::named(&args.cases, Counted::all(args.worst.as_deref())?)?;
     let baseline = if args.update { None } else { Some(read(&args.baseline)?) };
     let comparable = baseline.filter(|baseline| {
         let same = baseline.compiler == COMPILER && built::is_shipped();
@@ -111,7 +166,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for (piece, counts) in pieces.iter().zip(count_all(&pieces)) {
         let name = piece.name();
-        let (instructions, allocations) = counts?;
+        let Cost { instructions, allocations } = counts?;
         let baseline = comparable.as_ref().and_then(|baseline| baseline.instructions.get(&name).copied());
         let row = Row { case: name, instructions, baseline, goal: piece.goal(), allocations };
         println!(
@@ -151,12 +206,12 @@ fn read(path: &Path) -> Result<Baseline> {
 }
 
 /// Counts all pieces, as many at once as there are cores: a count is not a time.
-fn count_all(pieces: &[Piece]) -> Vec<Result<(f64, f64)>> {
+fn count_all(pieces: &[Counted]) -> Vec<Result<Cost>> {
     let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
     let next = AtomicUsize::new(0);
     let work = || {
         let numbers = iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
-        let taken = numbers.map_while(|nth| pieces.get(nth).map(|piece| (nth, count(*piece))));
+        let taken = numbers.map_while(|nth| pieces.get(nth).map(|piece| (nth, piece.count())));
         taken.collect::<Vec<_>>()
     };
     let mut counts: Vec<_> = thread::scope(|scope| {
@@ -170,46 +225,9 @@ fn count_all(pieces: &[Piece]) -> Vec<Result<(f64, f64)>> {
     counts.into_iter().map(|(_, counts)| counts).collect()
 }
 
-/// Runs one case under valgrind and returns its instructions and its allocations an operation.
-fn count(piece: Piece) -> Result<(f64, f64)> {
-    let own = std::env::current_exe().context("cannot find this program's own file")?;
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(format!("--toggle-collect={COUNTED}"))
-        .arg(own)
-        .args(["instructions", &piece.name()])
-        .output()
-        .context("cannot run valgrind: install it (deploy/setup.sh test)")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed under valgrind:\n{said}", piece.name());
-    let printed = String::from_utf8_lossy(&output.stdout);
-    let operations =
-        number_after(&printed, "operations").context("the case did not print its number of operations")?;
-    let allocations =
-        number_after(&printed, "allocations").context("the case did not print its number of allocations")?;
-    let collected = number_after(&said, "Collected :").context("valgrind did not print its count")?;
-    if collected == 0.0 || operations == 0.0 {
-        bail!("valgrind saw no call of {COUNTED}: was it inlined?");
-    }
-    Ok((collected / operations, allocations / operations))
-}
-
-/// Returns the number that follows `label` in `text`.
-fn number_after(text: &str, label: &str) -> Option<f64> {
-    let (_, rest) = text.split_once(label)?;
-    rest.split_ascii_whitespace().next()?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn valgrinds_sum_is_found() {
-        let said = "==7== Events    : Ir\n==7== Collected : 287616\n==7== \n==7== I   refs:      287,616\n";
-        assert_eq!(number_after(said, "Collected :"), Some(287_616.0));
-        assert_eq!(number_after("nothing", "Collected :"), None);
-    }
 
     fn row(instructions: f64, allocations: f64) -> Row {
         let case = "hit".to_owned();
@@ -226,9 +244,18 @@ mod tests {
     }
 
     #[test]
+    fn work_is_found_by_its_name() {
+        let named = |name: &str| Counted::named(&[name.to_owned()], Counted::all(None).unwrap());
+        assert_eq!(named("hit").unwrap().len(), 1);
+        assert!(named("hot").unwrap_err().to_string().contains("shape-v6"));
+        assert!(Counted::named(&[], Counted::all(None).unwrap()).unwrap().len() > 50);
+    }
+
+    #[test]
     fn the_committed_baseline_has_no_case_that_is_gone() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
-        let pieces: Vec<_> = Piece::all().map(Piece::name).collect();
+        let worst = Path::new(env!("CARGO_MANIFEST_DIR")).join("worst.json");
+        let pieces: Vec<_> = Counted::all(Some(&worst)).unwrap().iter().map(Counted::name).collect();
         let gone: Vec<_> =
             read(&path).unwrap().instructions.into_keys().filter(|name| !pieces.contains(name)).collect();
         assert!(gone.is_empty(), "{gone:?}");

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod built;
+mod callgrind;
 mod check;
 pub mod compare;
 pub mod differential;
@@ -40,6 +41,7 @@ mod synthetic;
 mod tally;
 pub mod upstream;
 mod verify;
+pub mod worst;
 mod zipf;
 
 use ringdns_doctor::machine;

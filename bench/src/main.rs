@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use ringdns_bench::{
     compare, differential, faults, fleet, flood, gate, hostile, instructions, micro, nic, ramp, responder,
-    run, storm, upstream,
+    run, storm, upstream, worst,
 };
 use ringdns_manual::Section;
 use std::{
@@ -41,6 +41,7 @@ enum Command {
     Run(Box<run::Args>),
     Storm(Box<storm::Args>),
     Upstream(Box<upstream::Args>),
+    Worst(worst::Args),
     /// Writes the manual pages and completions into a folder, as they lie in /usr/share.
     #[command(hide = true)]
     WriteShare {
@@ -103,6 +104,7 @@ fn run_command(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Storm(args) => storm::run(&args),
         Command::Upstream(args) => upstream::run(&args),
+        Command::Worst(args) => worst::run(&args),
         Command::WriteShare { folder } => ringdns_manual::write(&Cli::command(), Section::Users, &folder)
             .with_context(|| format!("cannot write into {}", folder.display())),
     }

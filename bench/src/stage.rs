@@ -26,8 +26,9 @@ use ringdns_dataplane::{
     port::{BURST, Burst},
     prefix::Prefix,
     process::{AnswerConfig, Fates, Processor, Recorder, TurnTally, Verdict},
-    stats::WorkerStats,
+    stats::{StatsSnapshot, WorkerStats},
 };
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Rules of all measurements here: the server's defaults.
@@ -67,7 +68,8 @@ pub const HASH_SEEDS: [u64; 4] =
     [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344, 0xa409_3822_299f_31d0, 0x082e_fa98_ec4e_6c89];
 
 /// IP version of packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Ip {
     /// IPv4.
     V4,
@@ -222,15 +224,25 @@ impl Stage {
         self.processor.run(now, checksums, &mut self.frames, &mut self.burst, &self.stats)
     }
 
-    /// Processes the burst and logs the answers, as a worker does.
+    /// Processes the burst and logs the answers, as a worker does. Returns all outcomes.
     #[inline]
-    pub fn run_logged(&mut self, now: Secs, log: &mut Recorder) -> TurnTally {
+    pub fn run_logged(
+        &mut self,
+        now: Secs,
+        checksums: Checksums,
+        log: &mut Recorder,
+    ) -> (Fates<'_>, TurnTally) {
         let Stage { processor, frames, burst, stats } = self;
-        let (fates, tally) = processor.run(now, Checksums::Verify, frames, burst, stats);
+        let (fates, tally) = processor.run(now, checksums, frames, burst, stats);
         let at = Nanos::from(now) * 1_000_000_000;
         log.note_burst(at, frames, burst, &fates);
         log.settle(at + 20_000, stats);
-        tally
+        (fates, tally)
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> StatsSnapshot {
+        self.stats.snapshot()
     }
 
     /// Processes the burst, and fails unless every packet became a reply.

@@ -1,5 +1,9 @@
 //! Packets of one form, and the answers to them.
 
+use super::{
+    answer::{Content, TTL},
+    parts::{Client, CookieKind, EdnsOption, Labels, OLD_SECRET, Place, Records, SECRET, Sum},
+};
 use crate::stage::Ip;
 use anyhow::{Context, Result, ensure};
 use etherparse::PacketBuilder;
@@ -13,72 +17,24 @@ use ringdns_dataplane::{
     },
     process::Verdict,
 };
-use std::net::IpAddr;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv6Addr;
 
-/// TTL of all records, in seconds.
-const TTL: u32 = 300;
 /// Times of the queries for fresh and for stale answers, in seconds.
 const TIMES: [Secs; 2] = [5, 600];
 const TTL_RULES: TtlRules = TtlRules { min: 0, max: 86_400, negative_max: 10_800, stale: 86_400, ahead: 0 };
 /// Length of the first label, which differs from name to name.
 const FIRST_LABEL: usize = 6;
-/// EDNS option whose data are the client's cookie and the server's, which is filled in.
-pub const SERVER_COOKIE: (u16, &[u8]) = (10, &[0x53; 24]);
-const CLIENTS: [&str; 2] = ["10.53.0.1", "fd53::1"];
-/// Secret of the [stage's policy](crate::stage::policy).
-const SECRET: [u8; 16] = [7; 16];
-
-/// UDP checksum of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sum {
-    /// Right.
-    Right,
-    /// Zero: the sender computed none (RFC 768).
-    Zero,
-    /// Sum of the pseudo-header alone, as from a sender on this host.
-    Partial,
-    /// Wrong.
-    Wrong,
-}
-
-/// Labels of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labels {
-    /// Labels as few as its length allows.
-    Long,
-    /// Labels of one letter each, after the first.
-    Short,
-    /// First label with an invalid length.
-    Invalid,
-}
-
-/// Answer in the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// This many IPv4 addresses.
-    Addresses(usize),
-    /// An IPv6 address.
-    Aaaa,
-    /// A CNAME record and an address.
-    Alias,
-    /// A TXT record of 400 bytes.
-    Text,
-    /// An address and its signature.
-    Signed,
-    /// A validated address.
-    Authentic,
-    /// NXDOMAIN with an SOA record.
-    Nxdomain,
-    /// An SOA record alone.
-    NoData,
-    /// SERVFAIL.
-    Failure,
-}
+/// Age of a server cookie that is valid, and is renewed, in seconds.
+const AGED: Secs = 2_000;
+/// Flag "recursion desired".
+const RD: u16 = 0x0100;
 
 /// Expected outcome of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fate {
     /// An answer from the cache.
+    #[default]
     Hit,
     /// A reply without a look into the cache.
     Reply,
@@ -101,7 +57,8 @@ impl Fate {
 }
 
 /// Form of packets.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Form {
     /// Number of VLAN tags.
     pub tags: usize,
@@ -110,8 +67,9 @@ pub struct Form {
     /// UDP checksum of the packet.
     pub sum: Sum,
     /// Verification by the worker.
+    #[serde(skip, default = "verify")]
     pub checksums: Checksums,
-    /// Length of the name in bytes; 0: the message ends within its header.
+    /// Length of the name in bytes.
     pub name: usize,
     /// Labels of the name.
     pub labels: Labels,
@@ -119,10 +77,30 @@ pub struct Form {
     pub is_upper: bool,
     /// Flags of the header.
     pub flags: u16,
-    /// EDNS options; `None`: no EDNS.
-    pub options: Option<&'static [(u16, &'static [u8])]>,
+    /// Type of the question; `None`: that of the answer.
+    pub qtype: Option<u16>,
+    /// Class of the question.
+    pub qclass: u16,
+    /// Whether there is a question.
+    pub has_question: bool,
+    /// Numbers of questions and records in the header; `None`: the right ones.
+    pub counts: Option<[u16; 4]>,
+    /// EDNS options, each as often as the number beside it says; `None`: no EDNS.
+    pub options: Option<Vec<(EdnsOption, u16)>>,
+    /// UDP size that the client advertises; needs EDNS.
+    pub udp_size: u16,
+    /// EDNS version.
+    pub version: u8,
     /// Whether DNSSEC records are asked for; needs EDNS.
     pub dnssec_ok: bool,
+    /// Other records.
+    pub records: Vec<Records>,
+    /// Length in bytes after which the message is cut off.
+    pub cut: Option<u16>,
+    /// Bytes after the message, in the datagram.
+    pub trailer: u16,
+    /// Bytes after the packet, in the frame.
+    pub padding: u16,
     /// Answer in the cache.
     pub content: Content,
     /// Whether the answer has expired.
@@ -130,7 +108,12 @@ pub struct Form {
     /// Whether the name was asked for shortly before.
     pub is_asked_again: bool,
     /// Expected outcome.
+    #[serde(skip)]
     pub fate: Fate,
+}
+
+fn verify() -> Checksums {
+    Checksums::Verify
 }
 
 impl Default for Form {
@@ -143,9 +126,19 @@ impl Default for Form {
             name: 20,
             labels: Labels::Long,
             is_upper: false,
-            flags: 0x0100,
+            flags: RD,
+            qtype: None,
+            qclass: 1,
+            has_question: true,
+            counts: None,
             options: None,
+            udp_size: 1232,
+            version: 0,
             dnssec_ok: false,
+            records: Vec::new(),
+            cut: None,
+            trailer: 0,
+            padding: 0,
             content: Content::Addresses(1),
             is_stale: false,
             is_asked_again: false,
@@ -156,7 +149,8 @@ impl Default for Form {
 
 impl Form {
     /// Returns the usual form with EDNS.
-    pub fn with_options(options: &'static [(u16, &'static [u8])]) -> Self {
+    pub fn with_options(options: &[EdnsOption]) -> Self {
+        let options = options.iter().map(|option| (*option, 1)).collect();
         Form { options: Some(options), ..Form::default() }
     }
 
@@ -170,6 +164,13 @@ impl Form {
         self.fate == Fate::Hit && self.content != Content::Failure
     }
 
+    /// Whether the query has a cookie.
+    pub fn has_cookie(&self) -> bool {
+        let is_cookie =
+            |(option, times): &(EdnsOption, u16)| *times > 0 && matches!(option, EdnsOption::Cookie(_));
+        self.options.iter().flatten().any(is_cookie)
+    }
+
     /// Returns the time of the queries.
     pub fn now(&self) -> Secs {
         TIMES[usize::from(self.is_stale)]
@@ -180,83 +181,44 @@ impl Form {
         if self.fate != Fate::Hit {
             return Ok(None);
         }
-        let message = self.message(number)?;
+        let found = self.answered(number, 0)?;
+        ensure!(found.is_some(), "the data plane rejects the query");
+        Ok(found)
+    }
+
+    /// Returns the query with this number and its answer, received at `received`; `None` if the message is
+    /// no query to look up.
+    pub fn answered(&self, number: usize, received: Secs) -> Result<Option<(Query, Answer)>> {
+        self.answered_to(&self.message(number, received)?, received)
+    }
+
+    /// Returns the query that a message of this form is, and its answer, likewise.
+    pub fn answered_to(&self, message: &[u8], received: Secs) -> Result<Option<(Query, Answer)>> {
         let mut query = Query::default();
-        let parsed = query.parse(&message);
-        ensure!(parsed.is_ok(), "the data plane rejects the query: {parsed:?}");
-        let mut answer = if self.content == Content::Failure {
-            Answer::error(2, None, 0, TTL)
+        if query.parse(message).is_err() || query.flags & RD == 0 {
+            return Ok(None);
+        }
+        let answer = if self.content == Content::Failure {
+            Answer::error(2, None, received, TTL)
         } else {
-            let reply = self.reply(&message[..12 + query.question_len()]);
+            let reply = self.content.reply(&message[..12 + query.question_len()]);
             let trust_ad = self.content == Content::Authentic;
-            Answer::from_response(&reply, &query.key, &TTL_RULES, 0, trust_ad)
+            Answer::from_response(&reply, &query.key, &TTL_RULES, received, trust_ad)
                 .context("the data plane rejects the upstream's answer")?
         };
-        answer.received = 0;
         Ok(Some((query, answer)))
     }
 
-    /// Returns an upstream's reply to a query without its additional records.
-    fn reply(&self, query: &[u8]) -> Vec<u8> {
-        let mut reply = query.to_vec();
-        let (mut flags, mut counts) = ([0x81, 0x80], [0u16, 0]);
-        let mut record = |section: usize, rtype: u16, data: &[u8]| {
-            counts[section] += 1;
-            reply.extend([0xc0, 12]);
-            reply.extend(rtype.to_be_bytes());
-            reply.extend([0, 1]);
-            reply.extend(TTL.to_be_bytes());
-            reply.extend((data.len() as u16).to_be_bytes());
-            reply.extend(data);
-        };
-        let soa =
-            [&[0, 0][..], &[0, 0, 0, 1, 0, 0, 14, 16, 0, 0, 3, 132, 0, 9, 58, 128, 0, 0, 1, 44]].concat();
-        match self.content {
-            Content::Addresses(count) => (0..count).for_each(|n| record(0, 1, &[192, 0, 2, n as u8])),
-            Content::Authentic => {
-                flags[1] |= 0x20;
-                record(0, 1, &[192, 0, 2, 1]);
-            }
-            Content::Aaaa => record(0, 28, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
-            Content::Alias => {
-                record(0, 5, b"\x05alias\x07example\0");
-                record(0, 1, &[192, 0, 2, 1]);
-            }
-            Content::Text => record(0, 16, &[&[199][..], &[b'a'; 199], &[199], &[b'b'; 199]].concat()),
-            Content::Signed => {
-                record(0, 1, &[192, 0, 2, 1]);
-                let covered = [0, 1, 13, 2, 0, 0, 1, 44, 0x70, 0, 0, 0, 0x60, 0, 0, 0, 0x12, 0x34];
-                record(0, 46, &[&covered[..], b"\x07example\0", &[0x77; 64]].concat());
-            }
-            Content::Nxdomain => {
-                flags[1] |= 3;
-                record(1, 6, &soa);
-            }
-            Content::NoData => record(1, 6, &soa),
-            Content::Failure => flags[1] |= 2,
-        }
-        reply[2..4].copy_from_slice(&flags);
-        reply[6..8].copy_from_slice(&counts[0].to_be_bytes());
-        reply[8..10].copy_from_slice(&counts[1].to_be_bytes());
-        reply[10..12].fill(0);
-        reply
-    }
-
-    fn qtype(&self) -> u16 {
-        match self.content {
-            Content::Aaaa => 28,
-            Content::Text => 16,
-            _ => 1,
-        }
-    }
-
     /// Returns the name with this number, on the wire.
-    fn name(&self, number: usize) -> Vec<u8> {
+    fn question_name(&self, number: usize) -> Vec<u8> {
+        if self.labels == Labels::Identity {
+            return b"\x02id\x06server\0".to_vec();
+        }
         let mut label = format!("n{number:05}").into_bytes();
         label.truncate(FIRST_LABEL);
         let mut name = vec![FIRST_LABEL as u8];
         name.extend(label);
-        let most = if self.labels == Labels::Short { 1 } else { 63 };
+        let most = if matches!(self.labels, Labels::Short | Labels::Pointer) { 1 } else { 63 };
         while name.len() + 1 < self.name {
             let left = self.name - 1 - name.len();
             let len = most.min(left - 1);
@@ -269,9 +231,12 @@ impl Form {
             name.push(len as u8);
             name.extend(std::iter::repeat_n(b'x', len));
         }
-        name.push(0);
         if self.is_upper {
             name.make_ascii_uppercase();
+        }
+        match self.labels {
+            Labels::Pointer => name.extend([0xc0, 12]),
+            Labels::Long | Labels::Short | Labels::Invalid | Labels::Identity => name.push(0),
         }
         if self.labels == Labels::Invalid {
             name[0] = 0x80;
@@ -279,50 +244,97 @@ impl Form {
         name
     }
 
-    fn message(&self, number: usize) -> Result<Vec<u8>> {
-        let additional = u8::from(self.options.is_some());
-        let [flags1, flags0] = self.flags.to_be_bytes();
-        let mut message = vec![0x12, 0x34, flags1, flags0, 0, 1, 0, 0, 0, 0, 0, additional];
-        if self.name == 0 {
-            message.truncate(10);
-            return Ok(message);
+    /// Returns the message with this number, sent at `now`.
+    pub fn message(&self, number: usize, now: Secs) -> Result<Vec<u8>> {
+        let mut message = vec![0; 12];
+        message[..2].copy_from_slice(&[0x12, 0x34]);
+        message[2..4].copy_from_slice(&self.flags.to_be_bytes());
+        if self.has_question {
+            message.extend(self.question_name(number));
+            message.extend(self.qtype.unwrap_or(self.content.qtype()).to_be_bytes());
+            message.extend(self.qclass.to_be_bytes());
         }
-        message.extend(self.name(number));
-        message.extend(self.qtype().to_be_bytes());
-        message.extend([0, 1]);
-        let Some(options) = self.options else { return Ok(message) };
-        let mut data = Vec::new();
-        for (code, content) in options {
-            data.extend(code.to_be_bytes());
-            data.extend((content.len() as u16).to_be_bytes());
-            if (*code, *content) == SERVER_COOKIE {
-                data.extend(self.cookie()?)
-            } else {
-                data.extend(*content)
+        let mut counts = [u16::from(self.has_question), 0, 0, u16::from(self.options.is_some())];
+        for place in [Place::Answer, Place::Authority, Place::Before, Place::After] {
+            if place == Place::After {
+                self.write_opt(&mut message, now)?;
+            }
+            for records in self.records.iter().filter(|records| records.place == place) {
+                counts[1 + (place as usize).min(2)] += records.times;
+                (0..records.times).for_each(|_| records.write(&mut message));
             }
         }
-        message.extend([0, 0, 41, 0x04, 0xd0, 0, 0, u8::from(self.dnssec_ok) << 7, 0]);
-        message.extend((data.len() as u16).to_be_bytes());
-        message.extend(data);
+        for (count, at) in self.counts.unwrap_or(counts).into_iter().zip([4, 6, 8, 10]) {
+            message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+        }
+        message.truncate(self.cut.map_or(usize::MAX, usize::from));
+        message.extend(std::iter::repeat_n(0, self.trailer.into()));
         Ok(message)
     }
 
-    /// Returns the client's cookie and the server's for it.
-    fn cookie(&self) -> Result<[u8; 24]> {
-        let client: IpAddr = CLIENTS[usize::from(self.ip == Ip::V6)].parse()?;
-        let learning = Cookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: None };
-        Ok(Cookies::new(SECRET, None).answer(&learning, client, self.now()).0)
+    fn write_opt(&self, message: &mut Vec<u8>, now: Secs) -> Result<()> {
+        let Some(options) = &self.options else { return Ok(()) };
+        let mut data = Vec::new();
+        for (option, times) in options {
+            let (code, content) = self.option(*option, now)?;
+            for _ in 0..*times {
+                data.extend(code.to_be_bytes());
+                data.extend((content.len() as u16).to_be_bytes());
+                data.extend(&content);
+            }
+        }
+        message.extend([0, 0, 41]);
+        message.extend(self.udp_size.to_be_bytes());
+        message.extend([0, self.version, u8::from(self.dnssec_ok) << 7, 0]);
+        message.extend((data.len() as u16).to_be_bytes());
+        message.extend(data);
+        Ok(())
     }
 
-    /// Returns the packet with this number.
-    pub fn packet(&self, number: usize) -> Result<Vec<u8>> {
-        let message = self.message(number)?;
+    /// Returns the code and the data of an option.
+    fn option(&self, option: EdnsOption, now: Secs) -> Result<(u16, Vec<u8>)> {
+        Ok(match option {
+            EdnsOption::Padding(len) => (12, vec![0; len.into()]),
+            EdnsOption::Nsid => (3, Vec::new()),
+            EdnsOption::Keepalive => (11, Vec::new()),
+            EdnsOption::Subnet => (8, vec![0, 1, 24, 0, 192, 0, 2]),
+            EdnsOption::Unknown(len) => (65_001, vec![0; len.into()]),
+            EdnsOption::Cookie(kind) => (10, self.cookie(kind, now)),
+        })
+    }
+
+    /// Returns the client's cookie, and the server's for it.
+    fn cookie(&self, kind: CookieKind, now: Secs) -> Vec<u8> {
+        let learning = Cookie { client: [1, 2, 3, 4, 5, 6, 7, 8], server: None };
+        let made = |secret, at| {
+            let client = Client::USUAL.address(self.ip);
+            Cookies::new(secret, None).answer(&learning, client, at).0.to_vec()
+        };
+        match kind {
+            CookieKind::Client => learning.client.to_vec(),
+            CookieKind::Server => made(SECRET, now),
+            CookieKind::Old => made(OLD_SECRET, now),
+            CookieKind::Aged => made(SECRET, now.wrapping_sub(AGED)),
+            CookieKind::Wrong => made([9; 16], now),
+            CookieKind::Foreign => vec![0x53; 40],
+            CookieKind::Malformed => vec![0x53; 7],
+        }
+    }
+
+    /// Returns the packet with this number, sent at `now`.
+    pub fn packet(&self, number: usize, now: Secs) -> Result<Vec<u8>> {
+        self.packet_of(&Client::USUAL, number, now)
+    }
+
+    /// Returns the packet of a client with this number, sent at `now`.
+    pub fn packet_of(&self, client: &Client, number: usize, now: Secs) -> Result<Vec<u8>> {
+        let message = self.message(number, now)?;
         let link = PacketBuilder::ethernet2([2, 0, 0, 0, 0x53, 1], [2, 0, 0, 0, 0x53, 2]);
         let headers = match self.ip {
-            Ip::V4 => link.ipv4([10, 53, 0, 1], [10, 53, 0, 2], 64),
+            Ip::V4 => link.ipv4(client.v4.octets(), [10, 53, 0, 2], 64),
             Ip::V6 => {
-                let address = |host| [0xfd, 0x53, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, host];
-                link.ipv6(address(1), address(2), 64)
+                let server = Ipv6Addr::new(0xfd53, 0, 0, 0, 0, 0, 0, 2);
+                link.ipv6(client.v6.octets(), server.octets(), 64)
             }
         };
         let headers = headers.udp(40_000, 53);
@@ -340,6 +352,7 @@ impl Form {
         let tag = |nth: usize| if nth + 1 < self.tags { [0x88, 0xa8, 0, 7] } else { [0x81, 0, 0, 42] };
         let tags: Vec<u8> = (0..self.tags).flat_map(tag).collect();
         packet.splice(12..12, tags);
+        packet.extend(std::iter::repeat_n(0, self.padding.into()));
         // IEEE 802.3: no frame is shorter.
         packet.resize(packet.len().max(60), 0);
         Ok(packet)

@@ -5,11 +5,14 @@
 //! `cargo bench` times the same pieces, and `gate` counts their allocations: each takes a
 //! [`Meter`], which decides what is measured.
 
+pub(crate) mod answer;
 mod cache;
-mod form;
+pub(crate) mod form;
 mod limits;
 mod packet;
-mod shapes;
+pub(crate) mod parts;
+pub(crate) mod shapes;
+pub(crate) mod template;
 mod turns;
 
 use crate::{

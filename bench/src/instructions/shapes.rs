@@ -3,7 +3,9 @@
 
 use super::{
     CACHE, Meter,
-    form::{Content, Fate, Form, Labels, SERVER_COOKIE, Sum},
+    answer::Content,
+    form::{Fate, Form},
+    parts::{CookieKind, EdnsOption, Labels, Sum},
 };
 use crate::stage::{Ip, Stage};
 use anyhow::{Result, ensure};
@@ -21,13 +23,13 @@ const WARM_BURSTS: usize = 2;
 /// Bursts that are counted.
 const BURSTS: usize = 4;
 /// Most instructions of a well-formed hit, as the design wants it.
-const HIT: f64 = 600.0;
+pub const HIT: f64 = 600.0;
 /// Most instructions of a hit whose cookie is checked.
-const COOKIE: f64 = 750.0;
+pub const COOKIE: f64 = 750.0;
 /// Most instructions of a stale answer that the control plane is asked to renew, as it is twice a minute.
 const RENEWED: f64 = 1_600.0;
 /// Most instructions of a packet that is refused or dropped.
-const REFUSED: f64 = 300.0;
+pub const REFUSED: f64 = 300.0;
 
 /// Shape of packets.
 #[derive(Debug)]
@@ -36,19 +38,18 @@ pub struct Shape {
     pub name: &'static str,
     /// Most instructions that the design allows a packet.
     pub goal: f64,
-    form: fn() -> Form,
+    /// Form of the packets.
+    pub form: fn() -> Form,
 }
 
 const fn shape(name: &'static str, goal: f64, form: fn() -> Form) -> Shape {
     Shape { name, goal, form }
 }
 
-const PADDING: (u16, &[u8]) = (12, &[0; 64]);
-const NSID: (u16, &[u8]) = (3, &[]);
-const KEEPALIVE: (u16, &[u8]) = (11, &[]);
-const SUBNET: (u16, &[u8]) = (8, &[0, 1, 24, 0, 192, 0, 2]);
-const CLIENT_COOKIE: (u16, &[u8]) = (10, &[1, 2, 3, 4, 5, 6, 7, 8]);
-const UNKNOWN: (u16, &[u8]) = (65_001, &[]);
+const PADDING: EdnsOption = EdnsOption::Padding(64);
+const UNKNOWN: EdnsOption = EdnsOption::Unknown(0);
+const CLIENT_COOKIE: EdnsOption = EdnsOption::Cookie(CookieKind::Client);
+const SERVER_COOKIE: EdnsOption = EdnsOption::Cookie(CookieKind::Server);
 
 /// All shapes.
 pub const SHAPES: &[Shape] = &[
@@ -78,9 +79,9 @@ pub const SHAPES: &[Shape] = &[
     shape("edns-do", HIT, || Form { dnssec_ok: true, ..Form::with_options(&[]) }),
     shape("edns-cd", HIT, || Form { flags: 0x0110, ..Form::with_options(&[]) }),
     shape("edns-padding", HIT, || Form::with_options(&[PADDING])),
-    shape("edns-nsid", HIT, || Form::with_options(&[NSID])),
-    shape("edns-keepalive", HIT, || Form::with_options(&[KEEPALIVE])),
-    shape("edns-subnet", HIT, || Form::with_options(&[SUBNET])),
+    shape("edns-nsid", HIT, || Form::with_options(&[EdnsOption::Nsid])),
+    shape("edns-keepalive", HIT, || Form::with_options(&[EdnsOption::Keepalive])),
+    shape("edns-subnet", HIT, || Form::with_options(&[EdnsOption::Subnet])),
     shape("edns-eight-options", HIT, || Form::with_options(&[UNKNOWN; 8])),
     shape("cookie-client", COOKIE, || Form::with_options(&[CLIENT_COOKIE])),
     shape("cookie-server", COOKIE, || Form::with_options(&[SERVER_COOKIE])),
@@ -89,8 +90,8 @@ pub const SHAPES: &[Shape] = &[
     // The answer.
     shape("answer-aaaa", HIT, || Form { content: Content::Aaaa, ..Form::default() }),
     shape("answer-ten", HIT, || Form { content: Content::Addresses(10), ..Form::default() }),
-    shape("answer-alias", HIT, || Form { content: Content::Alias, ..Form::default() }),
-    shape("answer-text", HIT, || Form { content: Content::Text, ..Form::default() }),
+    shape("answer-alias", HIT, || Form { content: Content::Aliases(1), ..Form::default() }),
+    shape("answer-text", HIT, || Form { content: Content::Text(400), ..Form::default() }),
     shape("answer-signed", HIT, || Form {
         content: Content::Signed,
         dnssec_ok: true,
@@ -115,7 +116,7 @@ pub const SHAPES: &[Shape] = &[
     shape("no-recursion", REFUSED, || Form { fate: Fate::Reply, flags: 0, ..Form::default() }),
     shape("drop-sum", REFUSED, || Form { fate: Fate::Drop, sum: Sum::Wrong, ..Form::default() }),
     shape("drop-response", REFUSED, || Form { fate: Fate::Drop, flags: 0x8100, ..Form::default() }),
-    shape("drop-short", REFUSED, || Form { fate: Fate::Drop, name: 0, ..Form::default() }),
+    shape("drop-short", REFUSED, || Form { fate: Fate::Drop, cut: Some(10), ..Form::default() }),
     shape("malformed", REFUSED, || Form { fate: Fate::Reply, labels: Labels::Invalid, ..Form::default() }),
 ];
 
@@ -134,7 +135,7 @@ pub fn run(shape: &Shape, meter: &mut dyn Meter) -> Result<u64> {
         if let Some((query, answer)) = form.filed(number)? {
             stage.processor.cache().insert(&query.key, hash.of(&query.key), &answer, 0);
         }
-        stage.load(number % BURST, &form.packet(number)?);
+        stage.load(number % BURST, &form.packet(number, form.now())?);
         if number % BURST != BURST - 1 {
             continue;
         }
@@ -147,7 +148,7 @@ pub fn run(shape: &Shape, meter: &mut dyn Meter) -> Result<u64> {
         if form.is_asked_again {
             stage.run_as(form.now(), form.checksums);
             for again in 0..BURST {
-                stage.load(again, &form.packet(number + 1 - BURST + again)?);
+                stage.load(again, &form.packet(number + 1 - BURST + again, form.now())?);
             }
         }
         let mut tally = TurnTally::default();

@@ -122,7 +122,7 @@ pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
         for (nth, packet) in burst.iter().enumerate() {
             stage.load(nth, packet);
         }
-        meter.measure(&mut || hits += stage.run_logged(NOW, &mut log).hits);
+        meter.measure(&mut || hits += stage.run_logged(NOW, Checksums::Verify, &mut log).1.hits);
         while let Some(batch) = line.collect() {
             logged += batch.len();
             line.give_back(batch);
