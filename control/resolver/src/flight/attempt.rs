@@ -10,7 +10,7 @@ use crate::upstream::{
     attempt::{Attempt, Hedge, HintStep},
     exchange::{self, Hint, Ignored, Judged, Manner},
     probe, stream,
-    turn::Turn,
+    turn::{Departure, Turn},
 };
 use ringdns_common::counters::Counter;
 use ringdns_config::Transport;
@@ -108,7 +108,7 @@ impl UpstreamAttempt {
         }
     }
 
-    /// Asks the same upstream again, in the time that is left for it.
+    /// Asks the upstream, in the time that is left for it.
     fn send_again(self: Box<Self>, turn: &mut Turn) {
         if let Err((attempt, error)) = self.send() {
             attempt.hear(Err(error), Instant::now(), turn);
@@ -205,6 +205,14 @@ impl UpstreamAttempt {
             }
         }
         asking.await
+    }
+}
+
+impl Departure for UpstreamAttempt {
+    fn depart(mut self: Box<Self>, turn: &mut Turn) {
+        // It may have waited for the end of the turn.
+        self.began = Instant::now();
+        self.send_again(turn);
     }
 }
 

@@ -182,17 +182,11 @@ impl Inquiry {
         self.proceed(Instant::now(), turn);
     }
 
-    /// Asks the next upstream, or ends without an answer.
-    fn proceed(self: Arc<Self>, mut now: Instant, turn: &mut Turn) {
-        loop {
-            let next = self.course.lock().next(now);
-            let Some(number) = next else { break };
-            let attempt = UpstreamAttempt::new(self.clone(), number, AttemptRole::First, now);
-            let Err((attempt, error)) = attempt.send() else { return };
-            now = Instant::now();
-            attempt.settle(&Err(&error), now);
-            let again = self.may_recover(number, &error);
-            self.course.lock().weigh(number, &error, again);
+    /// Asks the next upstream at the end of the turn, or ends without an answer.
+    fn proceed(self: Arc<Self>, now: Instant, turn: &mut Turn) {
+        let next = self.course.lock().next(now);
+        if let Some(number) = next {
+            return turn.send(UpstreamAttempt::new(self, number, AttemptRole::First, now));
         }
         let (verdict, under_way) = {
             let course = self.course.lock();

@@ -4,6 +4,7 @@
 //! A response must not depend on a library that knows its types. So data is expanded where the old
 //! types have compressed names (RFC 3597 section 4), and all other bytes stay as they came.
 
+pub mod denial;
 mod names;
 pub mod scrub;
 
@@ -85,13 +86,14 @@ impl Message {
             additionals: Vec::new(),
         };
         let sections = [&mut parsed.answers, &mut parsed.authorities, &mut parsed.additionals];
-        let mut settled = SettledBytes { records: at, ttls: Vec::new() };
+        let (records, mut ttls) = (at, Vec::new());
         for (section, count) in sections.into_iter().zip(counts) {
             for _ in 0..count {
                 let fixed = record::RecordHead::parse(&bytes, at)?;
-                settled.ttls.push(fixed.ttl_at);
+                ttls.push(fixed.ttl_at);
                 if fixed.rtype != rtype::OPT {
-                    section.push(Record::parse(&bytes, at, &fixed, &settled)?);
+                    let settled = SettledBytes { records, ttls: &ttls };
+                    section.push(Record::parse(&bytes, at, &fixed, settled)?);
                 }
                 at = fixed.end;
             }
@@ -165,16 +167,17 @@ impl Message {
 
 /// Bytes of a message that are the same in every reply. Names must not lead through others: a client
 /// would read another name than was judged.
-struct SettledBytes {
+#[derive(Clone, Copy)]
+struct SettledBytes<'a> {
     /// Offset of the first record.
     records: usize,
     /// Offsets of the TTLs so far, in order.
-    ttls: Vec<usize>,
+    ttls: &'a [usize],
 }
 
-impl SettledBytes {
+impl SettledBytes<'_> {
     /// Whether a range behind the header has no byte of a TTL.
-    fn have(&self, range: Range<usize>) -> bool {
+    fn have(self, range: Range<usize>) -> bool {
         // Nearly all pointers lead to the question.
         range.end <= self.records || {
             let behind = self.ttls.partition_point(|ttl| ttl + size_of::<u32>() <= range.start);
@@ -188,7 +191,7 @@ impl Record {
         message: &[u8],
         at: usize,
         fixed: &record::RecordHead,
-        settled: &SettledBytes,
+        settled: SettledBytes<'_>,
     ) -> Option<Record> {
         let permits = |range| settled.have(range);
         let mut spelled = Vec::new();

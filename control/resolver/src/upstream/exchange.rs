@@ -2,7 +2,7 @@
 
 use crate::{
     message::{
-        Message,
+        Message, denial,
         scrub::{self, Scrubbed},
     },
     upstream::{Upstream, UpstreamCounters, alias::Alias, cookie::CookieVerdict},
@@ -273,7 +273,7 @@ pub fn judge(
             let answer = Answer { ede, ..answer };
             // The scan knows where records are, this step knows their content: nothing else is kept
             // or passed on.
-            if needs_no_decoding(&answer, key) {
+            if needs_no_decoding(&answer, key, message) {
                 return Ok(Judged::Answer(answer, None));
             }
             if has_too_many(&answer) {
@@ -324,7 +324,7 @@ pub fn judge_kept(
     if header.flags.get() & header::TC != 0 || answer.status.is_failure() {
         return None;
     }
-    if needs_no_decoding(&answer, key) {
+    if needs_no_decoding(&answer, key, message) {
         return Some((answer, None));
     }
     if has_too_many(&answer) {
@@ -425,10 +425,14 @@ impl<'a> UpstreamOpt<'a> {
     }
 }
 
-/// Whether an answer has no record but addresses that were asked for, in the answer section. Most
-/// answers are such.
-fn needs_no_decoding(answer: &Answer, key: &Key) -> bool {
-    matches!(answer.counts, [_, 0, 0]) && has_only_addresses(&answer.wire, key.asked().qtype())
+/// Whether an answer has no record but addresses that were asked for, in the answer section, or is a
+/// denial with the zone's SOA record alone. Most answers are such.
+fn needs_no_decoding(answer: &Answer, key: &Key, message: &[u8]) -> bool {
+    match answer.counts {
+        [_, 0, 0] => has_only_addresses(&answer.wire, key.asked().qtype()),
+        [0, 1, 0] => denial::is_plain(message, key),
+        _ => false,
+    }
 }
 
 /// Whether there is no record but addresses of the type and name of the question.

@@ -50,6 +50,23 @@ pub(super) fn ask(resolver: &Arc<Resolver>, count: usize, name: &str) -> Vec<one
 }
 
 #[tokio::test]
+async fn queries_leave_at_the_end_of_the_turn_or_when_many_wait() {
+    let stage = Stage::open().await;
+    let resolver = resolver(&[stage.upstream(LONG)]);
+    let sent = || count(&resolver, "queries_udp");
+    let mut turn = Turn::default();
+    (0..3).for_each(|i| resolver.board(&key(&format!("few{i}.example")), None, &mut turn));
+    assert_eq!(sent(), 0);
+    drop(turn);
+    assert_eq!(sent(), 3);
+    let mut turn = Turn::default();
+    (0..100).for_each(|i| resolver.board(&key(&format!("many{i}.example")), None, &mut turn));
+    assert_eq!(sent(), 3 + 64);
+    drop(turn);
+    assert_eq!(sent(), 3 + 100);
+}
+
+#[tokio::test]
 async fn each_query_leaves_from_a_port_of_its_own() {
     let stage = Stage::open().await;
     let resolver = resolver(&[stage.upstream(LONG)]);
