@@ -6,25 +6,17 @@
 
 use crate::{busiest::Busiest, lists::ListKeeper};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use framing::{finish, framed, silent, write_replies};
+use connection::Connection;
 use ringdns_common::counters;
 use ringdns_config::TcpConfig;
 use ringdns_dataplane::{
     census::CensusStats,
-    dns::{
-        header,
-        option::OPT_MAX,
-        query::{Query, Reject},
-        reply::{self, ReplyLimits},
-    },
-    log::{AnswerSource, Logged, Outcome, Protocol},
-    packet::mapped,
-    policy::{Asker, QueryPolicy, Refusal},
+    policy::{QueryPolicy, Refusal},
     process::AnswerConfig,
 };
-use ringdns_dnstap::{Dnstap, Kind};
+use ringdns_dnstap::Dnstap;
 use ringdns_querylog::{LogGroups, QueryLog};
-use ringdns_resolver::{Client, Resolved, Resolver, pump::WaitingNotify};
+use ringdns_resolver::{Resolver, pump::WaitingNotify};
 use seats::{ConnectionSeat, Room, Seats};
 use std::{
     io,
@@ -33,19 +25,18 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::{Semaphore, mpsc},
-    time::timeout,
+    sync::mpsc,
 };
 
+mod answer;
+mod connection;
 mod framing;
 pub(crate) mod seats;
 
 /// Largest message in bytes: the length field has two bytes (RFC 1035 section 4.2.2).
 const MESSAGE_MAX: usize = u16::MAX as usize;
-/// Most replies of one connection that wait to be written. Few, because each may have 64 KiB.
-const OUTBOX: usize = 2;
 /// Most connections at once of clients that may not ask, and of one of them. Each gets one answer,
 /// REFUSED, and takes no seat of a client that may.
 const DENIED_CONNECTIONS: [usize; 2] = [16, 2];
@@ -218,9 +209,7 @@ impl Listener {
                 // No Nagle delay: answers go out one by one, as soon as they are there.
                 let served = match stream.set_nodelay(true) {
                     Ok(()) => match stream.local_addr() {
-                        Ok(server) => {
-                            listener.converse(stream, Ends { client, server }, Arc::new(seat), most).await
-                        }
+                        Ok(server) => listener.converse(stream, Ends { client, server }, seat, most).await,
                         Err(error) => Err(error),
                     },
                     Err(error) => Err(error),
@@ -243,85 +232,12 @@ impl Listener {
     /// is idle for too long with no query in flight, or when a new connection takes its seat.
     async fn converse(
         self: &Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         ends: Ends,
-        seat: Arc<ConnectionSeat>,
+        seat: ConnectionSeat,
         most: usize,
     ) -> io::Result<()> {
-        let (mut from, to) = tokio::io::split(stream);
-        let (replies, outbox) = mpsc::channel(OUTBOX);
-        let writer = tokio::spawn(write_replies(to, outbox, self.bounds.idle));
-        let turns = Arc::new(Semaphore::new(self.bounds.in_flight));
-        let mut read = Ok(());
-        for _ in 0..most {
-            let next = async {
-                // Acquired before the message is read: a client with too many queries in flight is
-                // not read from.
-                let turn = turns.clone().acquire_owned().await.map_err(io::Error::other)?;
-                Ok(self.next_message(&mut from, &seat).await?.map(|message| (turn, message)))
-            };
-            let next = tokio::select! {
-                next = next => next,
-                () = seat.wanted() => break,
-            };
-            let (turn, message) = match next {
-                Ok(Some(next)) => next,
-                Ok(None) => break,
-                Err(error) => {
-                    read = Err(error);
-                    break;
-                }
-            };
-            self.counters.queries.inc();
-            seat.asked();
-            let (listener, replies, seat) = (self.clone(), replies.clone(), seat.clone());
-            let answering = async move {
-                listener.answer(message, ends, &replies).await;
-                seat.answered();
-                drop(turn);
-            };
-            tokio::spawn(answering);
-            if writer.is_finished() {
-                break;
-            }
-        }
-        if seat.is_evicted() {
-            // The new connection has its seat: this one must not wait for its answers.
-            writer.abort();
-            return read;
-        }
-        // The client may have closed only its sending side: queries in flight are still answered.
-        drop(replies);
-        let written = writer.await.map_err(io::Error::other)?;
-        read.and(written)
-    }
-
-    /// Reads a message after its length; `None` at the end of the connection. Silence is an error
-    /// only while no query is in flight. A message that has begun must be complete in time, in
-    /// however many pieces it comes.
-    async fn next_message(
-        &self,
-        from: &mut (impl AsyncRead + Unpin),
-        seat: &ConnectionSeat,
-    ) -> io::Result<Option<Vec<u8>>> {
-        let mut length = [0; 2];
-        loop {
-            // A read of a single byte can be cancelled without losing data.
-            match timeout(self.bounds.idle, from.read(&mut length[..1])).await {
-                Ok(Ok(0)) => return Ok(None),
-                Ok(Ok(_)) => break,
-                Ok(Err(error)) => return Err(error),
-                Err(_) if seat.is_at_work() => {}
-                Err(_) => return Err(silent()),
-            }
-        }
-        let rest = async {
-            from.read_exact(&mut length[1..]).await?;
-            let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
-            from.read_exact(&mut message).await?;
-            Ok(Some(message))
-        };
-        timeout(self.bounds.idle, rest).await.unwrap_or_else(|_| Err(silent()))
+        Connection::new(self.clone(), stream, ends, seat, most).serve().await
     }
 
     /// Lets primaries tell that their zones have changed.
@@ -348,128 +264,6 @@ impl Listener {
             notify.answer(reply);
         }
     }
-
-    /// Answers a NOTIFY that came over TCP.
-    async fn answer_notify(&self, message: &[u8], client: IpAddr, replies: &mpsc::Sender<Vec<u8>>) {
-        let Some(reply) = self.notified(message, client).await else { return self.counters.dropped.inc() };
-        match replies.reserve().await {
-            Ok(room) => room.send(finish(framed(&reply, reply.len()), reply.len())),
-            Err(_) => self.counters.abandoned.inc(),
-        }
-    }
-
-    /// Answers a message, unless it is one to be dropped.
-    async fn answer(&self, mut message: Vec<u8>, ends: Ends, replies: &mpsc::Sender<Vec<u8>>) {
-        let client = ends.client.ip();
-        let mut query = Query::default();
-        let clock = self.resolver.clock();
-        let received = clock.nanos();
-        let asker = Asker { client, connected: true, now: clock.epoch().wrapping_add(clock.secs()) };
-        let tap = self.tap.get().filter(|tap| tap.picks_tcp());
-        if let Some(tap) = tap {
-            tap.note_tcp(Kind::ClientQuery, (ends.client, ends.server), received, &message);
-        }
-        let policy = self.policy.load_full();
-        let (verdict, mut options) = policy.read(&message, &mut query, &asker);
-        if verdict == Err(Reject::Notify) {
-            return self.answer_notify(&message, client, replies).await;
-        }
-        if query.edns.is_some_and(|edns| edns.keepalive) {
-            options.keepalive = Some(in_tenths(self.bounds.idle));
-        }
-        // Keep only what a reply needs: padding must not take memory until the answer is there.
-        message.truncate((header::LEN + query.question_len()).min(message.len()));
-        message.shrink_to_fit();
-        let limits = ReplyLimits { reply: MESSAGE_MAX, advertise: self.rules.udp_limit, options };
-        let resolved = match verdict {
-            Ok(()) => {
-                let client = Client { address: client, group: policy.groups.of(client) };
-                Ok(self.resolver.resolve_for(Some(client), &query.key).await)
-            }
-            Err(reject) => Err(reject),
-        };
-        // Wait for room before building the reply: the answer that waits is shared with the host
-        // tier.
-        let Ok(room) = replies.reserve().await else { return self.counters.abandoned.inc() };
-        let (reply, counter) = match &resolved {
-            Ok(Resolved { is_withheld: true, .. }) => (None, &self.counters.withheld),
-            Ok(resolved) => {
-                let list = resolved.source.list.and_then(|list| policy.name_of_list(list));
-                let reply = self.reply(&message, &query, (resolved, list), &limits);
-                (Some(reply), &self.counters.answered)
-            }
-            Err(reject) => match rejection(&message, &query, *reject, &limits) {
-                Some(reply) => (Some(reply), &self.counters.rejected),
-                None => (None, &self.counters.dropped),
-            },
-        };
-        counter.inc();
-        let Some(reply) = reply else { return };
-        if let Some(tap) = tap {
-            tap.note_tcp(Kind::ClientResponse, (ends.client, ends.server), received, &reply[2..]);
-        }
-        let (rcode, outcome, source) = match &resolved {
-            Ok(resolved) => self.outcome(resolved),
-            Err(reject) => (reject.rcode(), Outcome::Rejected, AnswerSource::default()),
-        };
-        // Without a question, the key is an empty one, and its type 0.
-        self.census.share(client.is_ipv6(), query.key.asked().qtype(), rcode);
-        if let Some(busiest) = self.busiest.get() {
-            busiest.tell_tcp(mapped(client), &query.key, query.question_len(), rcode);
-        }
-        if let Some(log) = &self.log {
-            log.note_tcp(
-                &query,
-                Logged {
-                    at: received,
-                    client: mapped(client),
-                    question: &[],
-                    protocol: Protocol::Tcp,
-                    outcome,
-                    rcode,
-                    answer_bytes: (reply.len() - 2) as u16,
-                    service_ns: u32::try_from(clock.nanos().saturating_sub(received)).unwrap_or(u32::MAX),
-                    source,
-                },
-            );
-        }
-        room.send(reply);
-    }
-
-    /// Returns response code, outcome and source of an answer for the query log.
-    fn outcome(&self, resolved: &Resolved) -> (u16, Outcome, AnswerSource) {
-        let rcode = resolved.answer.status.rcode();
-        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
-        (rcode.into(), resolved.source.outcome(rcode, age), resolved.source)
-    }
-
-    /// Returns the framed reply to a query, with an answer and the name of the list that gave it.
-    fn reply(
-        &self,
-        message: &[u8],
-        query: &Query,
-        (resolved, list): (&Resolved, Option<&str>),
-        limits: &ReplyLimits<'_>,
-    ) -> Vec<u8> {
-        let view = resolved.answer.view().by(list);
-        let head = header::LEN + query.question_len();
-        let room = (head + view.wire.len() + OPT_MAX).min(MESSAGE_MAX);
-        let mut framed = framed(&message[..head], room);
-        let age = resolved.age(self.resolver.clock().secs(), self.rules.stale_ttl);
-        let reply = reply::answer(&mut framed[2..], head, query, view, age, limits);
-        finish(framed, reply.len)
-    }
-}
-
-fn rejection(message: &[u8], query: &Query, reject: Reject<'_>, limits: &ReplyLimits<'_>) -> Option<Vec<u8>> {
-    let mut framed = framed(message, message.len() + OPT_MAX);
-    let len = reply::reject(&mut framed[2..], query, reject, limits);
-    (len > 0).then(|| finish(framed, len))
-}
-
-/// Returns a time in units of 100 ms, as in the edns-tcp-keepalive option (RFC 7828 section 3.1).
-fn in_tenths(time: Duration) -> u16 {
-    u16::try_from(time.as_millis() / 100).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]

@@ -29,6 +29,6 @@ pub mod upstream;
 pub mod validate;
 pub mod watch;
 
-pub use flight::{FlightLimits, Resolver, ResolverCounters};
+pub use flight::{Asked, AwaitedAnswer, FlightLimits, Resolver, ResolverCounters};
 pub use resolved::{Client, Resolved};
 pub use upstream::{choice::Upstreams, turn::Turn};

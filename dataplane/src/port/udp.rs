@@ -8,6 +8,9 @@
 //! The kernel copies in both directions, so it holds no chunk between calls: [`Place::Fill`] and
 //! [`Place::Tx`] stay empty, and frames that wait for a full socket buffer are [`Place::Held`].
 //!
+//! Under load a system call receives several bursts at once. Their replies are sent together, so
+//! that more of them go out as [runs](runs).
+//!
 //! [`Place::Fill`]: crate::frame::Place::Fill
 //! [`Place::Held`]: crate::frame::Place::Held
 //! [`Place::Tx`]: crate::frame::Place::Tx
@@ -30,12 +33,16 @@ use std::{
     time::Duration,
 };
 
+mod backlog;
 mod error;
 mod names;
+mod runs;
 mod socket;
 
+use backlog::Backlog;
 pub use error::UdpError;
-use names::{Control, DatagramOrigin, SocketName};
+use names::{Control, DatagramOrigin, SocketName, SocketReply};
+use runs::Runs;
 pub use socket::{bind_freely, is_here, probe};
 
 /// Most listen addresses of a port.
@@ -44,6 +51,9 @@ pub const LISTEN_MAX: usize = 16;
 /// Fewest frames of a port: a burst to receive, and as many to answer.
 pub const FRAMES_MIN: u32 = 2 * BURST as u32;
 
+/// Most datagrams of a system call. More would make longer runs of replies, but clients would wait
+/// for them.
+const BATCH: usize = 4 * BURST;
 /// Fewest datagrams requested at once; more if the last call returned more.
 const OFFER_MIN: usize = 8;
 
@@ -56,10 +66,15 @@ pub struct UdpPort {
     polled: bool,
     /// Number of the socket to look at first, so that a busy one does not starve the others.
     first: usize,
-    /// Number of datagrams to request: preparing for a whole burst when one query comes costs more
+    /// Number of datagrams to request: preparing for a whole batch when one query comes costs more
     /// than the query.
     offer: usize,
+    /// Most datagrams of a system call: as many frames are left for replies.
+    most: usize,
+    /// Frames that were received and not handed out yet, the oldest first.
+    inbox: VecDeque<Frame>,
     batch: Box<SocketBatch>,
+    runs: Box<Runs>,
     stats: PortStats,
 }
 
@@ -69,29 +84,29 @@ struct Socket {
     /// Whether the socket is bound to no address: then each datagram tells the address that it was
     /// sent to, and each reply the one to send from.
     wildcard: bool,
-    /// Frames to send, the oldest first.
-    backlog: VecDeque<Frame>,
+    /// Whether the kernel sends runs.
+    has_runs: bool,
+    backlog: Backlog,
     /// Last value of the kernel's count of drops; it wraps.
     dropped: u32,
 }
 
-impl Socket {
-    /// Cuts the oldest reply of the backlog, which exceeds the MTU of the interface where it leaves:
-    /// the client asks again over TCP (RFC 9715). Returns false if it cannot be cut.
-    ///
-    /// Only the kernel knows the interface: routes choose it for each client.
-    #[cold]
-    fn cut_oldest(&mut self, frames: &mut Frames) -> bool {
-        self.backlog.front_mut().is_some_and(|frame| names::cut(frames.buffer(frame)))
-    }
-}
-
 /// Arguments of one `recvmmsg` or `sendmmsg`. The pointers are written before each call.
 struct SocketBatch {
-    headers: [libc::mmsghdr; BURST],
-    vectors: [libc::iovec; BURST],
-    names: [SocketName; BURST],
-    controls: [Control; BURST],
+    headers: [libc::mmsghdr; BATCH],
+    vectors: [libc::iovec; BATCH],
+    names: [SocketName; BATCH],
+    controls: [Control; BATCH],
+    /// Replies to send, in the order of the backlog.
+    replies: [StagedReply; BATCH],
+}
+
+/// Place of a reply's message, and the lengths of its name and control message.
+#[derive(Clone, Copy)]
+struct StagedReply {
+    vector: libc::iovec,
+    name_len: usize,
+    control_len: usize,
 }
 
 // SAFETY: the pointers in it are used only within the call that follows their writing, which is `&mut self`.
@@ -117,8 +132,10 @@ impl UdpPort {
         for address in listen {
             let (fd, local) = socket::open(*address)?;
             let wildcard = address.ip().is_unspecified();
-            let backlog = VecDeque::with_capacity(frames as usize);
-            sockets.push(Socket { fd, local, wildcard, backlog, dropped: 0 });
+            // Older kernels would send a run as one datagram; they know no such option.
+            let has_runs = set_option(&fd, libc::SOL_UDP, libc::UDP_SEGMENT, 0).is_ok();
+            let backlog = Backlog::new(frames);
+            sockets.push(Socket { fd, local, wildcard, has_runs, backlog, dropped: 0 });
         }
         // SAFETY: integers, raw pointers and arrays of them, for all of which zeros are a value.
         let batch = Box::new(unsafe { mem::zeroed::<SocketBatch>() });
@@ -129,7 +146,10 @@ impl UdpPort {
             polled: false,
             first: 0,
             offer: OFFER_MIN,
+            most: BATCH.min(frames as usize / 2),
+            inbox: VecDeque::with_capacity(frames as usize),
             batch,
+            runs: Box::new(Runs::new()),
             stats: PortStats::default(),
         })
     }
@@ -159,37 +179,46 @@ impl UdpPort {
         }
     }
 
-    /// Receives once from a socket, and notes if it has no more.
-    fn receive(&mut self, at: usize, burst: &mut Burst) {
+    /// Receives into the inbox. Sockets that may have something share it.
+    fn fetch(&mut self) {
+        self.look();
+        let count = self.sockets.len();
+        let readable = self.readable[..count].iter().filter(|readable| **readable).count();
+        let share = (self.most / readable.max(1)).max(OFFER_MIN);
+        for step in 0..count {
+            let at = (self.first + step) % count;
+            let most = self.most.min(self.inbox.len() + share);
+            while self.readable[at] && self.inbox.len() < most {
+                self.receive(at, most - self.inbox.len());
+            }
+        }
+        self.first = (self.first + 1) % count;
+    }
+
+    /// Receives at most `most` datagrams from a socket, and notes if it has no more.
+    fn receive(&mut self, at: usize, most: usize) {
         let socket = &self.sockets[at];
         let room = names::headers(&socket.local);
-        let wanted = self.offer.min(burst.remaining_capacity());
-        let mut offered = Burst::new();
+        let wanted = self.offer.min(most);
+        let mut offered = ArrayVec::<Frame, BATCH>::new();
         while offered.len() < wanted
             && let Some(mut frame) = self.frames.alloc()
         {
-            let control = if socket.wildcard { size_of::<Control>() } else { 0 };
             let buffer = &mut self.frames.buffer(&mut frame)[room..];
-            self.batch.prepare(
-                offered.len(),
-                buffer.as_mut_ptr(),
-                buffer.len(),
-                size_of::<SocketName>(),
-                control,
-            );
+            self.batch.offer(offered.len(), buffer, socket.wildcard);
             offered.push(frame);
         }
         self.stats.fill_starved += u64::from(offered.len() < wanted);
         let received = if offered.is_empty() { 0 } else { self.batch.receive(&socket.fd, offered.len()) };
         self.stats.syscalls += u64::from(!offered.is_empty());
         self.readable[at] = received == offered.len() && received > 0;
-        self.offer = (2 * received).clamp(OFFER_MIN, BURST);
+        self.offer = (2 * received).clamp(OFFER_MIN, BATCH);
         for (slot, mut frame) in offered.into_iter().enumerate() {
             if slot >= received {
                 self.frames.release(frame);
             } else if let Some(len) = self.address(at, slot, &mut frame) {
                 frame.set_len(len);
-                burst.push(frame);
+                self.inbox.push_back(frame);
             } else {
                 self.stats.rx_dropped += 1;
                 self.frames.release(frame);
@@ -222,28 +251,40 @@ impl UdpPort {
     /// Sends the oldest frames of a socket's backlog. Returns false if they must wait.
     fn transmit(&mut self, at: usize) -> bool {
         let socket = &mut self.sockets[at];
-        let mut count = 0;
-        for frame in socket.backlog.iter().take(BURST) {
+        self.runs.clear();
+        for (number, (frame, may_join)) in socket.backlog.oldest().enumerate() {
             let packet = self.frames.packet(frame);
-            let control = socket.wildcard.then_some(&mut self.batch.controls[count]);
-            let Some(reply) = names::reply(packet, &mut self.batch.names[count], control) else { break };
-            let data = reply.message.as_ptr().cast_mut();
-            self.batch.prepare(count, data, reply.message.len(), reply.name_len, reply.control_len);
-            count += 1;
+            let is_alone = !(may_join && socket.has_runs);
+            if !self.batch.stage(number, packet, socket.wildcard, is_alone, &mut self.runs) {
+                break;
+            }
         }
+        let runs = self.runs.as_slice();
         // If the first frame is not one that this port can have received, it is treated as one that
         // it cannot send.
-        let sent = if count == 0 { Err(libc::EINVAL) } else { self.batch.send(&socket.fd, count) };
-        self.stats.syscalls += u64::from(count > 0);
+        let sent = match runs.len() {
+            0 => Err(libc::EINVAL),
+            count => {
+                self.batch.arrange(&self.runs);
+                self.batch.send(&socket.fd, count)
+            }
+        };
+        self.stats.syscalls += u64::from(!runs.is_empty());
         match sent {
             Ok(sent) => {
+                let sent = socket.backlog.release_sent(&self.runs, sent, &mut self.frames);
                 self.stats.sent += sent as u64;
-                socket.backlog.drain(..sent).for_each(|frame| self.frames.release(frame));
                 true
             }
             Err(libc::EAGAIN) => false,
             Err(libc::EINTR) => true,
-            Err(libc::EMSGSIZE) if socket.cut_oldest(&mut self.frames) => {
+            // Links that cannot take runs exist: those without checksums before Linux 6.11, and IPsec. A
+            // run may also exceed an MTU, or hold a reply for a client that a firewall refuses.
+            Err(_) if runs.first().is_some_and(|run| run.count > 1) => {
+                socket.backlog.part(runs.iter().map(|run| usize::from(run.count)).sum());
+                true
+            }
+            Err(libc::EMSGSIZE) if socket.backlog.cut_oldest(&mut self.frames) => {
                 self.stats.cut_to_mtu += 1;
                 true
             }
@@ -251,7 +292,7 @@ impl UdpPort {
                 // The other frames may succeed: EPERM from a firewall and ENETUNREACH concern one
                 // client.
                 self.stats.send_failed += 1;
-                socket.backlog.drain(..1).for_each(|frame| self.frames.release(frame));
+                socket.backlog.drop_oldest(&mut self.frames);
                 true
             }
         }
@@ -264,21 +305,17 @@ impl Port for UdpPort {
     }
 
     fn recv(&mut self, burst: &mut Burst) {
-        self.look();
-        let count = self.sockets.len();
-        for step in 0..count {
-            let at = (self.first + step) % count;
-            while self.readable[at] && !burst.is_full() {
-                self.receive(at, burst);
-            }
+        if self.inbox.is_empty() {
+            self.fetch();
         }
-        self.first = (self.first + 1) % count;
+        let count = burst.remaining_capacity().min(self.inbox.len());
+        burst.extend(self.inbox.drain(..count));
     }
 
     fn send(&mut self, frame: Frame) {
         let origin = DatagramOrigin::read(self.frames.packet(&frame));
         match origin.and_then(|origin| self.sockets.get_mut(usize::from(origin.socket))) {
-            Some(socket) => socket.backlog.push_back(frame),
+            Some(socket) => socket.backlog.push(frame),
             None => {
                 self.stats.send_failed += 1;
                 self.frames.release(frame);
@@ -287,6 +324,9 @@ impl Port for UdpPort {
     }
 
     fn flush(&mut self) {
+        if !self.inbox.is_empty() {
+            return; // the replies to the rest follow in a moment
+        }
         let mut kept = false;
         for at in 0..self.sockets.len() {
             while !self.sockets[at].backlog.is_empty() && self.transmit(at) {}
@@ -335,41 +375,91 @@ impl Port for UdpPort {
 }
 
 impl SocketBatch {
-    /// Points message `at` to `len` bytes at `data`, and to the given lengths of its name and
-    /// control buffers.
+    /// Prepares message `at` to receive into `buffer`, and the address that it was sent to if
+    /// `wildcard`.
     #[inline]
-    fn prepare(&mut self, at: usize, data: *mut u8, len: usize, name_len: usize, control_len: usize) {
-        self.vectors[at] = libc::iovec { iov_base: data.cast(), iov_len: len };
+    fn offer(&mut self, at: usize, buffer: &mut [u8], wildcard: bool) {
+        self.vectors[at] = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         let header = &mut self.headers[at].msg_hdr;
         header.msg_name = ptr::from_mut(&mut self.names[at]).cast();
-        header.msg_namelen = name_len as u32;
+        header.msg_namelen = size_of::<SocketName>() as u32;
         header.msg_iov = ptr::from_mut(&mut self.vectors[at]);
         header.msg_iovlen = 1;
-        header.msg_control = ptr::from_mut(&mut self.controls[at]).cast();
+        let (control, control_len) = self.controls[at].to_receive(wildcard);
+        header.msg_control = control;
         header.msg_controllen = control_len as _;
         header.msg_flags = 0;
     }
 
-    /// Receives into the first `count` messages, which are prepared. Returns the number received.
+    /// Adds the reply in `packet` to those to be sent, and to the runs. Returns false if it is none.
+    #[inline]
+    fn stage(
+        &mut self,
+        number: usize,
+        packet: &[u8],
+        wildcard: bool,
+        is_alone: bool,
+        runs: &mut Runs,
+    ) -> bool {
+        let control = wildcard.then_some(&mut self.controls[number]);
+        let Some(reply) = names::reply(packet, &mut self.names[number], control) else { return false };
+        let SocketReply { message, name_len, control_len } = reply;
+        let vector = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+        self.replies[number] = StagedReply { vector, name_len, control_len };
+        let (names, controls) = (&self.names, &self.controls);
+        let hash = (!is_alone).then(|| names[number].hash(name_len));
+        runs.add(number, message.len(), hash, |first| {
+            names[first].is_same(&names[number], name_len)
+                && (!wildcard || controls[first].has_source_of(&controls[number]))
+        });
+        true
+    }
+
+    /// Prepares a message for each run of the replies that were added.
+    fn arrange(&mut self, runs: &Runs) {
+        let numbers = runs.as_slice().iter().flat_map(|run| runs.replies(*run));
+        for (vector, number) in self.vectors.iter_mut().zip(numbers) {
+            *vector = self.replies[number].vector;
+        }
+        let mut vectors = self.vectors.as_mut_ptr();
+        for (message, run) in self.headers.iter_mut().zip(runs.as_slice()) {
+            let (first, count) = (usize::from(run.first), usize::from(run.count));
+            let StagedReply { name_len, control_len, .. } = self.replies[first];
+            let segment = (count > 1).then_some(run.len);
+            let (control, control_len) = self.controls[first].to_send(segment, control_len);
+            let header = &mut message.msg_hdr;
+            header.msg_name = ptr::from_mut(&mut self.names[first]).cast();
+            header.msg_namelen = name_len as u32;
+            header.msg_iov = vectors;
+            header.msg_iovlen = count as _;
+            header.msg_control = control;
+            header.msg_controllen = control_len as _;
+            header.msg_flags = 0;
+            vectors = vectors.wrapping_add(count);
+        }
+    }
+
+    /// Receives into the first `count` messages, which are offered. Returns the number received.
     /// An error counts as none: EAGAIN means that, and any other error is cleared by being
     /// reported.
     fn receive(&mut self, fd: &OwnedFd, count: usize) -> usize {
         let headers = self.headers[..count].as_mut_ptr();
-        // SAFETY: `receive` of the port has pointed each of the `count` headers at a name, a control and a vector
-        // of this batch, and the vector at the rest of a chunk that it holds the frame of: all of them writable for
-        // the lengths told, and nobody else's until the call returns. No timeout.
+        // SAFETY: `offer` has pointed each of the `count` headers at a name, a control and a vector of this batch,
+        // and the vector at the rest of a chunk that the port holds the frame of: all of them writable for the
+        // lengths told, and nobody else's until the call returns. No timeout.
         let received = unsafe {
             libc::recvmmsg(fd.as_raw_fd(), headers, count as u32, libc::MSG_DONTWAIT, ptr::null_mut())
         };
         usize::try_from(received).unwrap_or(0).min(count)
     }
 
-    /// Sends the first `count` messages, which are prepared. Returns the number sent, at least one,
+    /// Sends the first `count` messages, which are arranged. Returns the number sent, at least one,
     /// or the errno of the first.
     fn send(&mut self, fd: &OwnedFd, count: usize) -> Result<usize, i32> {
         let headers = self.headers[..count].as_mut_ptr();
-        // SAFETY: `transmit` of the port has pointed each of the `count` headers as in `receive`, and the vector at
-        // a message within a frame of the backlog. The kernel reads all that, and writes only the lengths sent.
+        // SAFETY: `arrange` has pointed each of the `count` headers at a name and a control of this batch, and at as
+        // many of its vectors as told, each at a message within a frame of the backlog (`stage`). The kernel reads
+        // all that, and writes only the lengths sent.
         let sent = unsafe { libc::sendmmsg(fd.as_raw_fd(), headers, count as u32, libc::MSG_DONTWAIT) };
         match usize::try_from(sent) {
             Ok(sent) => Ok(sent.min(count)),

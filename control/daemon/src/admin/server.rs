@@ -180,7 +180,7 @@ impl Door {
         let begin = parking_lot::Mutex::new(Some(begin));
         let asked = seat.clone();
         let answer = service_fn(|request: Request<Incoming>| {
-            asked.asked();
+            asked.asked(1);
             let caller = Caller::of(peer, request.headers(), &self.service.reloader.tokens);
             if let Some(begin) = begin.lock().take() {
                 let role = caller.as_ref().ok().and_then(Caller::role);

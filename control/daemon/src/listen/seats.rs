@@ -159,8 +159,9 @@ impl Taken {
 
 impl ConnectionSeat {
     /// Waits until a new connection has taken the seat.
-    pub async fn wanted(&self) {
-        self.place.wanted.notified().await;
+    pub fn wanted(&self) -> impl Future<Output = ()> + Send + use<> {
+        let place = self.place.clone();
+        async move { place.wanted.notified().await }
     }
 
     /// Whether a new connection has taken the seat although queries were in flight.
@@ -168,21 +169,16 @@ impl ConnectionSeat {
         self.place.evicted.load(Relaxed)
     }
 
-    /// Records that a query came.
-    pub fn asked(&self) {
-        self.place.under_way.fetch_add(1, Relaxed);
+    /// Records that queries came.
+    pub fn asked(&self, queries: usize) {
+        self.place.under_way.fetch_add(queries, Relaxed);
         self.place.last.store(self.seats.now(), Relaxed);
     }
 
-    /// Records that a query was answered, or will not be.
-    pub fn answered(&self) {
-        self.place.under_way.fetch_sub(1, Relaxed);
+    /// Records that queries were answered, or will not be.
+    pub fn answered(&self, queries: usize) {
+        self.place.under_way.fetch_sub(queries, Relaxed);
         self.place.last.store(self.seats.now(), Relaxed);
-    }
-
-    /// Whether queries are in flight.
-    pub fn is_at_work(&self) -> bool {
-        self.place.under_way.load(Relaxed) > 0
     }
 }
 
@@ -215,17 +211,17 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         // The first has a query in flight, and the second has just had one answered.
-        taken[0].asked();
-        taken[1].asked();
-        taken[1].answered();
+        taken[0].asked(1);
+        taken[1].asked(1);
+        taken[1].answered(1);
         let (fourth, room) = seats.take(client("10.0.0.4")).unwrap();
         assert_eq!(room, Room::OfIdle);
         assert!(is_wanted(&taken[2]).await && !is_wanted(&taken[1]).await);
         // A late drop frees no other seat.
         taken.remove(2);
         assert_eq!(seats.taken(), 3);
-        taken[1].asked();
-        fourth.asked();
+        taken[1].asked(1);
+        fourth.asked(1);
         assert_eq!(seats.take(client("10.0.0.5")).err(), Some(Full::All));
         drop(fourth);
         assert_eq!(seats.take(client("10.0.0.5")).unwrap().1, Room::Free);
@@ -238,11 +234,11 @@ mod tests {
             let first = seats.take(client(network[0])).unwrap().0;
             advance(Duration::from_secs(1)).await;
             let second = seats.take(client(network[1])).unwrap().0;
-            second.asked();
+            second.asked(1);
             assert_eq!(seats.take(client(network[2])).unwrap().1, Room::OfIdle);
             assert!(is_wanted(&first).await && !first.is_evicted());
             let third = seats.take(client(network[2])).unwrap().0;
-            third.asked();
+            third.asked(1);
             assert_eq!(seats.take(client(network[0])).err(), Some(Full::OfClient));
         }
         let others = seats.take(client("2001:db8:0:200::1"));
@@ -260,7 +256,7 @@ mod tests {
             let seat = seats.take(greedy).unwrap().0;
             // The oldest one has been at work most recently.
             advance(Duration::from_secs(u64::from(n == 0))).await;
-            seat.asked();
+            seat.asked(1);
             taken.push(seat);
         }
         assert_eq!(seats.take(greedy).err(), Some(Full::OfClient));
@@ -269,16 +265,16 @@ mod tests {
             let (seat, room) = seats.take(other).unwrap();
             assert_eq!(room, Room::OfGreediest);
             assert!(is_wanted(greedy).await && greedy.is_evicted(), "the oldest leaves");
-            seat.asked();
+            seat.asked(1);
             others.push(seat);
         }
         assert_eq!([greedy, other].map(|client| seats.take(client).err()), [Some(Full::All); 2]);
         assert_eq!(seats.taken(), 8);
         // An idle connection of a client with few leaves for one with as few, and not for more.
-        others[0].answered();
+        others[0].answered(1);
         drop(taken.split_off(7));
         let (single, _) = seats.take(third).unwrap();
-        others[0].asked();
+        others[0].asked(1);
         assert_eq!(seats.take(other).err(), Some(Full::All), "the third has fewer");
         assert_eq!(seats.take("10.0.0.4".parse().unwrap()).unwrap().1, Room::OfIdle);
         assert!(is_wanted(&single).await);

@@ -4,15 +4,21 @@ use ringdns_config::Config;
 use ringdns_dataplane::{
     access::AccessList,
     clock::Clock,
-    dns::{answer::Answer, rcode},
+    dns::{answer::Answer, header, query::Query, rcode},
 };
 use ringdns_resolver::{FlightLimits as Flights, host::HostTier};
 use ringdns_testkit::{Say, Upstream};
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    task::{Context, Poll},
+};
 use tokio::{
-    io::{AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     net::TcpStream,
     task::JoinHandle,
+    time::timeout,
 };
 
 const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -40,7 +46,7 @@ fn connect(listener: &Arc<Listener>) -> (DuplexStream, JoinHandle<io::Result<()>
             let (seat, _) = listener.seats.take(CLIENT).unwrap();
             let (client, local) = ((CLIENT, 1053).into(), (CLIENT, 53).into());
             let ends = Ends { client, server: local };
-            listener.converse(server, ends, Arc::new(seat), usize::MAX).await
+            listener.converse(server, ends, seat, usize::MAX).await
         }),
     )
 }
@@ -206,6 +212,111 @@ async fn a_client_that_does_not_read_is_given_up() {
     assert_eq!(server.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
     let made = listener.counters.answered.get();
     assert!(made < 10, "{made} answers of 60 KB made for a client that reads none");
+}
+
+/// Stream that counts its writes.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, into)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.1.fetch_add(1, Relaxed);
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+#[tokio::test]
+async fn known_answers_to_queries_that_arrive_together_are_one_write() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let queries: Vec<Vec<u8>> = (0..30).map(|id| query(id, &format!("{id}.example"))).collect();
+    for query in &queries {
+        let mut parsed = Query::default();
+        parsed.parse(&query[2..]).unwrap();
+        let answer = Answer::error(rcode::NXDOMAIN, None, 0, 1000);
+        listener.resolver.host().insert(&parsed.key, Arc::new(answer), 0);
+    }
+    let (mut client, stream) = duplex(1 << 17);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let (seat, _) = listener.seats.take(CLIENT).unwrap();
+    let ends = Ends { client: (CLIENT, 1053).into(), server: (CLIENT, 53).into() };
+    client.write_all(&queries.concat()).await.unwrap();
+    let served = {
+        let (listener, stream) = (listener.clone(), Counted(stream, writes.clone()));
+        tokio::spawn(async move { listener.converse(stream, ends, seat, usize::MAX).await })
+    };
+    for asked in 0..30 {
+        let message = reply(&mut client).await;
+        assert_eq!((id(&message), message[3] & 0x0f), (asked, rcode::NXDOMAIN));
+    }
+    assert_eq!(writes.load(Relaxed), 1);
+    client.shutdown().await.unwrap();
+    served.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_with_too_many_queries_in_flight_is_not_read_from() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listener = listener(silent.local_addr().unwrap());
+    let (mut client, _server) = connect(&listener);
+    let queries: Vec<u8> = (0..10).flat_map(|id| query(id, &format!("{id}.example"))).collect();
+    client.write_all(&queries).await.unwrap();
+    while listener.counters.queries.get() < BOUNDS.in_flight as u64 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(listener.counters.queries.get(), BOUNDS.in_flight as u64);
+    // All fail in the end, and the others have their turn.
+    for _ in 0..10 {
+        assert_eq!(reply(&mut client).await[3] & 0x0f, rcode::SERVFAIL);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_evicted_connection_does_not_wait_for_its_client() {
+    let listener = listener("127.0.0.1:9".parse().unwrap());
+    let question = query(3, "large.example");
+    let mut parsed = Query::default();
+    parsed.parse(&question[2..]).unwrap();
+    let large = Answer { wire: vec![0xab; 60_000].into(), ..Answer::error(rcode::NOERROR, None, 0, 1000) };
+    listener.resolver.host().insert(&parsed.key, Arc::new(large), 0);
+    // Two connections of one client that reads no answers, and one of another client.
+    let mut greedy = [connect(&listener), connect(&listener)];
+    for (client, _) in &mut greedy {
+        client.write_all(&question.repeat(20)).await.unwrap();
+    }
+    let (other, _) = listener.seats.take("10.0.0.1".parse().unwrap()).unwrap();
+    other.asked(1);
+    while listener.counters.answered.get() < 4 {
+        tokio::task::yield_now().await;
+    }
+    let began = tokio::time::Instant::now();
+    assert_eq!(listener.seats.take("10.0.0.2".parse().unwrap()).unwrap().1, Room::OfGreediest);
+    let [(_, evicted), _] = greedy;
+    evicted.await.unwrap().unwrap();
+    assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
 /// Tests against a listener over real sockets.

@@ -307,6 +307,14 @@ pub(super) struct Finish {
     watched: Option<Box<Watched>>,
 }
 
+impl Finish {
+    /// Whether nothing is left to do on an answer: it does not end in an alias either.
+    pub(super) fn is_nothing_for(&self, resolved: &Resolved) -> bool {
+        let is_led = resolved.listed.iter().any(|listed| listed.lead.is_some());
+        self.dns64.is_none() && self.watched.is_none() && !is_led
+    }
+}
+
 /// Receiver of an answer.
 type Then = Box<dyn FnOnce(Resolved, &mut Turn) + Send>;
 

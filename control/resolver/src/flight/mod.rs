@@ -45,6 +45,7 @@ use crate::{
     watch::AddressWatch,
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
+pub use asked::{Asked, AwaitedAnswer};
 use caps::ZoneCaps;
 use flights::{Boarding, Flights};
 use inquiry::Inquiry;

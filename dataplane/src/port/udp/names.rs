@@ -4,7 +4,10 @@ use crate::{
     dns::reply,
     packet::header::{EtherType, Ipv4Udp, Ipv6Udp, Mac, Udp},
 };
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ptr,
+};
 use zerocopy::FromBytes;
 
 /// Returns the size of the headers before a datagram, in bytes.
@@ -42,6 +45,22 @@ impl SocketName {
         }
     }
 
+    /// Returns a hash of address and port of a name of length `len`.
+    #[inline]
+    pub(super) fn hash(&self, len: usize) -> u64 {
+        let word = |at: usize| self.0[at..].first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+        let address = if len == NAME_V4 { 0 } else { word(8) ^ word(16) };
+        (word(0) ^ address).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    /// Whether another name of the same length `len` is the same.
+    #[inline]
+    pub(super) fn is_same(&self, other: &SocketName, len: usize) -> bool {
+        // The rest of a name of IPv4 is zeros.
+        let compared = if len == NAME_V4 { 8 } else { NAME_V6 };
+        self.0[..compared] == other.0[..compared]
+    }
+
     fn write_v4(&mut self, ip: [u8; 4], port: [u8; 2]) -> usize {
         self.0[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
         self.0[2..4].copy_from_slice(&port);
@@ -60,11 +79,29 @@ impl SocketName {
     }
 }
 
+/// Control messages of a datagram.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Control {
+    /// Comes first, since the length of the other depends on the IP version.
+    segment: SegmentMessage,
+    address: AddressMessage,
+}
+
+/// A `UDP_SEGMENT` control message: the length of each datagram of a run.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct SegmentMessage {
+    header: libc::cmsghdr,
+    /// Two bytes, and the rest of the space that they take.
+    size: [u8; size_of::<usize>()],
+}
+
 /// An `IP_PKTINFO` or `IPV6_PKTINFO` control message: the address of this host that a datagram was
 /// sent to, or is to be sent from.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(super) struct Control {
+struct AddressMessage {
     header: libc::cmsghdr,
     info: [u8; 24],
 }
@@ -75,41 +112,67 @@ const INFO_V4: usize = 4 + 4 + 4;
 const INFO_V6: usize = 16 + 4;
 
 impl Control {
+    /// Returns the place for the address that a datagram was sent to, if that `is_wanted`, and its
+    /// length.
+    pub(super) fn to_receive(&mut self, is_wanted: bool) -> (*mut libc::c_void, usize) {
+        let len = if is_wanted { size_of::<AddressMessage>() } else { 0 };
+        (ptr::from_mut(&mut self.address).cast(), len)
+    }
+
+    /// Returns the place of the messages to send, and their length: that of the address takes
+    /// `address_len`. `segment`: the length of each datagram of a run.
+    pub(super) fn to_send(&mut self, segment: Option<u16>, address_len: usize) -> (*mut libc::c_void, usize) {
+        let Some(segment) = segment else { return (ptr::from_mut(&mut self.address).cast(), address_len) };
+        self.segment.size[..2].copy_from_slice(&segment.to_ne_bytes());
+        write_header(&mut self.segment.header, libc::SOL_UDP, libc::UDP_SEGMENT, 2);
+        (ptr::from_mut(self).cast(), size_of::<SegmentMessage>() + address_len)
+    }
+
     /// Returns the address that a received datagram was sent to.
     pub(super) fn destination(&self) -> Option<IpAddr> {
-        match (self.header.cmsg_level, self.header.cmsg_type) {
+        let AddressMessage { header, info } = &self.address;
+        match (header.cmsg_level, header.cmsg_type) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                Some(Ipv4Addr::from(*self.info[8..].first_chunk::<4>()?).into())
+                Some(Ipv4Addr::from(*info[8..].first_chunk::<4>()?).into())
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
-                Some(Ipv6Addr::from(*self.info.first_chunk::<16>()?).into())
+                Some(Ipv6Addr::from(*info.first_chunk::<16>()?).into())
             }
             _ => None,
         }
     }
 
+    /// Whether another datagram is sent from the same address. Both have been written for one IP
+    /// version.
+    pub(super) fn has_source_of(&self, other: &Control) -> bool {
+        // An address of IPv4 is in the first 16 bytes too; the others of them are zeros.
+        self.address.info[..16] == other.address.info[..16]
+    }
+
     /// Leaves the interface to the routes.
     fn write_v4(&mut self, source: [u8; 4]) -> usize {
-        self.info[..INFO_V4].fill(0);
-        self.info[4..8].copy_from_slice(&source);
-        self.write_header(libc::IPPROTO_IP, libc::IP_PKTINFO, INFO_V4)
+        let AddressMessage { header, info } = &mut self.address;
+        info[..16].fill(0);
+        info[4..8].copy_from_slice(&source);
+        write_header(header, libc::IPPROTO_IP, libc::IP_PKTINFO, INFO_V4)
     }
 
     fn write_v6(&mut self, source: [u8; 16], scope: u32) -> usize {
-        self.info[..16].copy_from_slice(&source);
-        self.info[16..INFO_V6].copy_from_slice(&scope.to_ne_bytes());
-        self.write_header(libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, INFO_V6)
+        let AddressMessage { header, info } = &mut self.address;
+        info[..16].copy_from_slice(&source);
+        info[16..INFO_V6].copy_from_slice(&scope.to_ne_bytes());
+        write_header(header, libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, INFO_V6)
     }
+}
 
-    /// Returns the space that the control message takes: its length, rounded up to the header's
-    /// alignment.
-    fn write_header(&mut self, level: i32, kind: i32, info_len: usize) -> usize {
-        let len = size_of::<libc::cmsghdr>() + info_len;
-        self.header.cmsg_len = len as _;
-        self.header.cmsg_level = level;
-        self.header.cmsg_type = kind;
-        len.next_multiple_of(align_of::<libc::cmsghdr>())
-    }
+/// Writes the header of a control message. Returns the space that the message takes: its length,
+/// rounded up to the header's alignment.
+fn write_header(header: &mut libc::cmsghdr, level: i32, kind: i32, info_len: usize) -> usize {
+    let len = size_of::<libc::cmsghdr>() + info_len;
+    header.cmsg_len = len as _;
+    header.cmsg_level = level;
+    header.cmsg_type = kind;
+    len.next_multiple_of(align_of::<libc::cmsghdr>())
 }
 
 /// Socket and scope that a datagram came from, stored in the destination MAC address of its frame.
