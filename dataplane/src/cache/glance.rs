@@ -59,7 +59,10 @@ impl Question<'_> {
         if !simd.same(self.block, first, self.len.min(BLOCK)) {
             return false;
         }
-        let mut left = self.len.saturating_sub(BLOCK);
+        if self.len <= BLOCK {
+            return true;
+        }
+        let mut left = self.len - BLOCK;
         for (block, have) in self.beyond.iter().zip(stored) {
             if left == 0 {
                 return true;

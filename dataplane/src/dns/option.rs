@@ -225,7 +225,7 @@ impl<'a> Errors<'a> {
         Self::of_special(ede, list, rcode, age)
     }
 
-    #[cold]
+    #[inline]
     fn of_special(ede: Option<u16>, list: Option<&'a str>, rcode: u8, age: Age) -> Self {
         let from_age = match (age, rcode) {
             (Age::Stale(_), rcode::NXDOMAIN) => Some(ede::STALE_NXDOMAIN),
@@ -243,13 +243,13 @@ impl<'a> Errors<'a> {
     /// Returns as much of the errors as takes at most `room` bytes: all, or the codes, or nothing.
     #[inline(always)]
     pub fn fitted(self, room: usize) -> Self {
-        if self.is_empty() { self } else { self.cut(room) }
+        if self.is_empty() || self.len() <= room { self } else { self.cut(room) }
     }
 
     #[cold]
     fn cut(self, room: usize) -> Self {
         let bare = Errors { text: &[], ..self };
-        [self, bare].into_iter().find(|errors| errors.len() <= room).unwrap_or_default()
+        if bare.len() <= room { bare } else { Errors::default() }
     }
 
     /// Returns the errors of a rejected query.
@@ -274,7 +274,8 @@ impl<'a> Errors<'a> {
     /// Returns the number of bytes on the wire.
     #[inline(always)]
     pub fn len(&self) -> usize {
-        self.codes.iter().flatten().count() * (HEAD + 2) + self.text.len()
+        let codes = usize::from(self.codes[0].is_some()) + usize::from(self.codes[1].is_some());
+        codes * (HEAD + 2) + self.text.len()
     }
 
     /// Writes the errors to the start of `to`, which has room. Returns what follows them.
