@@ -39,7 +39,7 @@ use crate::{
     stats::{Counter, DropReason, WorkerStats},
 };
 pub use census::Census;
-use closer::Closer;
+use closer::{Closer, LookCloser};
 use glance::Glance;
 pub use mirror::{Mirror, MirrorUse};
 use passes::{Passed, Passes};
@@ -267,21 +267,13 @@ impl Processor {
 
     /// Finishes the frames whose bits are set in `left`.
     #[cold]
-    fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
-        let unix = self.unix(job.now);
-        let Processor { cache, hash, rules, largest, policy, limiter, .. } = self;
+    fn look_closer(&mut self, left: u64, job: &mut Job<'_>) {
+        let (unix, level) = (self.unix(job.now), self.level);
+        let Processor { cache, hash, rules, largest, policy, limiter, slots, .. } = self;
         let limiter = limiter.as_deref_mut();
         let (hash, largest) = (*hash, *largest);
-        let mut closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
-        while left != 0 {
-            let nth = left.trailing_zeros() as usize % BURST;
-            left &= left - 1;
-            let slot = &mut self.slots[nth];
-            slot.verdict = closer.finish(slot, nth);
-            if closer.payer.is_some() {
-                closer.charge(slot, nth);
-            }
-        }
+        let closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
+        level.run(LookCloser { closer, slots, left });
     }
 
     /// Returns the entry that clients of a group would get for a question, without an effect on it.

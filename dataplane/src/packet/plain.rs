@@ -26,6 +26,8 @@ pub trait Plain {
     const MESSAGE: usize;
     /// Whether a datagram may come without a checksum.
     const MAY_LACK_SUM: bool;
+    /// Whether it is IPv6.
+    const IS_V6: bool;
 
     /// Returns the size of the largest reply.
     fn largest(replies: &LargestReplies) -> u16;
@@ -33,6 +35,28 @@ pub trait Plain {
     /// Whether the packet is plain, apart from its lengths and checksums, and from a client that
     /// may ask.
     fn is_plain(window: &Window, access: &AccessList) -> bool;
+
+    /// Whether the packet is UDP, without options or fragments.
+    fn is_udp(window: &Window) -> bool;
+
+    /// Whether the client may ask and can be answered across a link.
+    fn lets_in(window: &Window, access: &AccessList) -> bool;
+
+    /// Whether the source may be an address that cannot be answered across a link.
+    fn may_be_special(window: &Window) -> bool;
+
+    /// Whether the checksum of the network header is right, if there is one.
+    fn has_right_header(window: &Window) -> bool;
+
+    /// Returns the length of the message in a packet of `len` bytes; `None`: the lengths disagree, the
+    /// source port is zero, or the packet exceeds the window.
+    #[inline(always)]
+    fn message_len(window: &Window, len: usize) -> Option<usize> {
+        let udp_len = usize::from(u16::from_be_bytes(*bytes(window, Self::MESSAGE - 4)));
+        let end = Self::MESSAGE - 8 + udp_len;
+        let agree = Self::packet_len(window) == end && end <= len && end <= WINDOW;
+        if agree && field(window, Self::MESSAGE - 8) != 0 { udp_len.checked_sub(8) } else { None }
+    }
 
     /// Returns the client's address.
     fn client(window: &Window) -> IpAddr;
@@ -82,6 +106,7 @@ pub struct V6;
 impl Plain for V4 {
     const MESSAGE: usize = 14 + 20 + 8;
     const MAY_LACK_SUM: bool = true;
+    const IS_V6: bool = false;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -90,14 +115,34 @@ impl Plain for V4 {
 
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {
+        Self::is_udp(window) && Self::lets_in(window, access) && field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn is_udp(window: &Window) -> bool {
         // Version and length of the header, "more fragments" and the fragment offset.
         const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
         *bytes(window, 12) == EtherType::IPV4.0
             && u64::from_ne_bytes(*bytes(window, 14)) & MASK == START
             && window[23] == header::UDP
-            && access.v4.lets_in::<4>(bytes(window, 26))
-            && field(window, 34) != 0
+    }
+
+    #[inline(always)]
+    fn lets_in(window: &Window, access: &AccessList) -> bool {
+        access.v4.lets_in::<4>(bytes(window, 26))
+    }
+
+    #[inline(always)]
+    fn may_be_special(window: &Window) -> bool {
+        matches!(window[26], 0 | 127 | 224..)
+    }
+
+    #[inline(always)]
+    fn has_right_header(window: &Window) -> bool {
+        let [start, rest]: [u64; 2] = transmute!(*bytes::<16>(window, 14));
+        let destination = u64::from(u32::from_ne_bytes(*bytes(window, 30)));
+        checksum::is_right(checksum::chain(start, [rest, destination]))
     }
 
     #[inline(always)]
@@ -174,6 +219,7 @@ impl Plain for V4 {
 impl Plain for V6 {
     const MESSAGE: usize = 14 + 40 + 8;
     const MAY_LACK_SUM: bool = false;
+    const IS_V6: bool = true;
 
     #[inline(always)]
     fn largest(replies: &LargestReplies) -> u16 {
@@ -182,11 +228,27 @@ impl Plain for V6 {
 
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {
-        *bytes(window, 12) == EtherType::IPV6.0
-            && window[14] >> 4 == 6
-            && window[20] == header::UDP
-            && access.v6.lets_in::<16>(bytes(window, 22))
-            && field(window, 54) != 0
+        Self::is_udp(window) && Self::lets_in(window, access) && field(window, 54) != 0
+    }
+
+    #[inline(always)]
+    fn is_udp(window: &Window) -> bool {
+        *bytes(window, 12) == EtherType::IPV6.0 && window[14] >> 4 == 6 && window[20] == header::UDP
+    }
+
+    #[inline(always)]
+    fn lets_in(window: &Window, access: &AccessList) -> bool {
+        access.v6.lets_in::<16>(bytes(window, 22))
+    }
+
+    #[inline(always)]
+    fn may_be_special(window: &Window) -> bool {
+        matches!(window[22], 0 | 0xff)
+    }
+
+    #[inline(always)]
+    fn has_right_header(_: &Window) -> bool {
+        true
     }
 
     #[inline(always)]

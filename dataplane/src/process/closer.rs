@@ -1,5 +1,7 @@
 //! The closer look: handles every kind of query, and every outcome.
 
+mod plain;
+
 use super::{AnswerConfig, Job, Slot, Verdict, count};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
@@ -14,8 +16,14 @@ use crate::{
     limiter::{self, Action, Limiter},
     log::{AnswerSource, Outcome, Tier},
     mac::MacAddress,
-    packet::{Envelope, LargestReplies},
+    packet::{
+        Envelope, LargestReplies,
+        header::EtherType,
+        plain::{V4, V6},
+    },
     policy::{Asker, QueryPolicy},
+    port::BURST,
+    simd::{Simd, Work},
     stats::{Counter, DropReason},
 };
 use std::net::IpAddr;
@@ -35,13 +43,46 @@ pub struct Closer<'a, 'b> {
     pub job: &'a mut Job<'b>,
 }
 
+/// Closer look at the frames whose bits are set in `left`.
+pub struct LookCloser<'a, 'b, 'c> {
+    pub closer: Closer<'b, 'c>,
+    pub slots: &'a mut [Slot],
+    pub left: u64,
+}
+
+impl Work for LookCloser<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let LookCloser { mut closer, slots, mut left } = self;
+        while left != 0 {
+            let nth = left.trailing_zeros() as usize % BURST;
+            left &= left - 1;
+            let slot = &mut slots[nth];
+            let window = closer.job.frames.window(&closer.job.burst[nth]);
+            let is_finished = if EtherType::of(window) == EtherType::IPV4 {
+                closer.finish_plain::<S, V4>(simd, slot, nth)
+            } else {
+                closer.finish_plain::<S, V6>(simd, slot, nth)
+            };
+            if !is_finished {
+                slot.verdict = closer.finish(slot, nth);
+            }
+            if closer.payer.is_some() {
+                closer.charge(slot, nth);
+            }
+        }
+    }
+}
+
 impl Closer<'_, '_> {
     /// Finishes the `nth` frame of the burst. Parses its query into the slot, and writes there the
     /// outcome for the log.
+    #[inline(never)]
     pub fn finish(&mut self, slot: &mut Slot, nth: usize) -> Verdict {
-        let Slot { query, group, outcome, list, rcode, .. } = slot;
-        let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
-        let frame = &mut burst[nth];
+        let Job { checksums, frames, burst, stats, .. } = &mut *self.job;
+        let frame = &burst[nth];
         let packet = frames.packet(frame);
         let (envelope, len) = match Envelope::open(packet, *checksums) {
             Ok(opened) => opened,
@@ -54,11 +95,27 @@ impl Closer<'_, '_> {
         let message = &packet[envelope.message()..][..len];
         let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };
-        let policy = self.policy;
-        let (verdict, options) = policy.read(message, query, &asker);
+        let (verdict, options) = self.policy.read(message, &mut slot.query, &asker);
         if let Err(Reject::Drop(reason)) = verdict {
             return self.drop(reason);
         }
+        self.answer(slot, nth, (len, asker), verdict, options)
+    }
+
+    /// Answers the query that the slot holds, whose message has `len` bytes.
+    #[inline(never)]
+    fn answer(
+        &mut self,
+        slot: &mut Slot,
+        nth: usize,
+        (len, asker): (usize, Asker),
+        verdict: Result<(), Reject<'_>>,
+        options: Options<'_>,
+    ) -> Verdict {
+        let Slot { query, group, outcome, list, rcode, envelope, .. } = slot;
+        let (policy, envelope) = (self.policy, *envelope);
+        let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
+        let frame = &mut burst[nth];
         match limit(self.limiter.as_deref_mut(), &mut self.payer, policy, query, &asker) {
             None => {}
             Some(Action::DryRun) => stats.add(Counter::LimitDryRun, 1),
@@ -76,6 +133,7 @@ impl Closer<'_, '_> {
             (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
             return self.reject(query, envelope, reject, options, nth);
         }
+        let packet = frames.packet(frame);
         // Frames of kernel sockets have made-up MAC addresses.
         let sender = || (*checksums != Checksums::Unused).then(|| MacAddress::of_source(packet)).flatten();
         *group = policy.groups.of_sender(asker.client, sender);
@@ -159,25 +217,26 @@ impl Closer<'_, '_> {
     ) -> Verdict {
         let Job { frames, burst, stats, .. } = &mut *self.job;
         let frame = &mut burst[nth];
-        stats.add(
-            match reject {
-                Reject::BadVersion => Counter::BadVers,
-                Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
-                Reject::Identity(_) => Counter::Identity,
-                Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
-                Reject::Header(rcode::NOTIMP) => Counter::NotImp,
-                Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
-                Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) | Reject::Notify => {
-                    Counter::Refused
-                }
-            },
-            1,
-        );
+        stats.add(counter(reject), 1);
         let buffer = frames.buffer(frame);
         let limits = self.rules.limits(query, options, self.largest.to(envelope));
         let len = reply::reject(&mut buffer[envelope.message()..], query, reject, &limits);
         frame.set_len(envelope.seal(buffer, len, None));
         Verdict::Reply
+    }
+}
+
+/// Returns the counter of rejections for a reason.
+#[inline(always)]
+fn counter(reject: Reject<'_>) -> Counter {
+    match reject {
+        Reject::BadVersion => Counter::BadVers,
+        Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
+        Reject::Identity(_) => Counter::Identity,
+        Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
+        Reject::Header(rcode::NOTIMP) => Counter::NotImp,
+        Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
+        Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) | Reject::Notify => Counter::Refused,
     }
 }
 

@@ -280,14 +280,22 @@ impl Conditions<'_> {
     /// that is none. It is asked first because most packets have not.
     #[inline(always)]
     pub fn may_be_stripped(&self, window: &Window) -> bool {
-        let (sum, additional) = match EtherType::of(window) {
-            EtherType::IPV4 => (40, plain::V4::MESSAGE + 10),
-            EtherType::IPV6 => (60, plain::V6::MESSAGE + 10),
-            _ => return true,
-        };
-        let is_summed = self.checksums == Checksums::Verify && *bytes(window, sum) != [0, 0]
+        match EtherType::of(window) {
+            EtherType::IPV4 => self.may_be_bared::<plain::V4>(window),
+            EtherType::IPV6 => self.may_be_bared::<plain::V6>(window),
+            _ => true,
+        }
+    }
+
+    /// Whether an untagged packet has anything that can be taken off, and is then a query of a client that
+    /// may ask.
+    #[inline(always)]
+    fn may_be_bared<P: Plain>(&self, window: &Window) -> bool {
+        let is_summed = self.checksums == Checksums::Verify && *bytes(window, P::MESSAGE - 2) != [0, 0]
             || self.checksums == Checksums::Unused;
-        !is_summed || *bytes(window, additional) == [0, 1]
+        (!is_summed || *bytes(window, P::MESSAGE + 10) == [0, 1])
+            && P::is_plain(window, self.access)
+            && header::is_query(u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2)))
     }
 }
 

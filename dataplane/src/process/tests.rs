@@ -24,6 +24,7 @@ use std::str::FromStr;
 mod census;
 mod limits;
 mod notify;
+mod plain;
 mod policy;
 mod random;
 mod strip;
