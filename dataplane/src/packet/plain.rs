@@ -53,9 +53,14 @@ pub trait Plain {
     #[inline(always)]
     fn message_len(window: &Window, len: usize) -> Option<usize> {
         let udp_len = usize::from(u16::from_be_bytes(*bytes(window, Self::MESSAGE - 4)));
-        let end = Self::MESSAGE - 8 + udp_len;
-        let agree = Self::packet_len(window) == end && end <= len && end <= WINDOW;
-        if agree && field(window, Self::MESSAGE - 8) != 0 { udp_len.checked_sub(8) } else { None }
+        // One comparison finds both a length without the UDP header and one beyond the window.
+        let message_len = udp_len.wrapping_sub(8);
+        if message_len > WINDOW - Self::MESSAGE {
+            return None;
+        }
+        let end = Self::MESSAGE + message_len;
+        let is_right = Self::packet_len(window) == end && end <= len && field(window, Self::MESSAGE - 8) != 0;
+        is_right.then_some(message_len)
     }
 
     /// Returns the client's address.

@@ -23,7 +23,7 @@ use crate::{
     },
     policy::{Asker, QueryPolicy, Refusal},
     process::{Job, Slot, Verdict},
-    simd::{NAME, Simd},
+    simd::{BLOCK, Block, NAME, Simd},
     stats::{Counter, DropReason, WorkerStats},
 };
 use rare::{LookAtRare, Malformed};
@@ -32,6 +32,7 @@ use std::net::IpAddr;
 /// Error that a query gets instead of an answer.
 #[derive(Clone, Copy)]
 struct Rejection {
+    reject: Reject<'static>,
     rcode: u16,
     /// Extended error; zero: none.
     error: u8,
@@ -43,8 +44,9 @@ struct Rejection {
 impl Rejection {
     /// Returns the rejection for a reason. All reasons here are constants, and so are the fields then.
     #[inline(always)]
-    fn of(reject: Reject<'_>) -> Self {
+    fn of(reject: Reject<'static>) -> Self {
         Rejection {
+            reject,
             rcode: reject.rcode(),
             error: Errors::of_reject(reject).code() as u8,
             has_question: !matches!(reject, Reject::Header(_)),
@@ -56,6 +58,8 @@ impl Rejection {
 /// Header of a query, apart from its ID and its number of additional records: the bits that its look depends
 /// on.
 const HEADER: u64 = header::flags(header::QR | header::OPCODE) | !header::flags(0xffff);
+/// Longest label in bytes (RFC 1035 section 2.3.4).
+const LABEL_MAX: usize = 63;
 /// Flags of a query that its rejection repeats.
 const ECHOED: u64 = header::flags(header::RD | header::CD);
 
@@ -112,6 +116,19 @@ impl Closer<'_, '_> {
             return false;
         }
         let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
+        // Neither needs its checksum.
+        let dropped = if !may_ask && policy.refusal == Refusal::Drop {
+            Some(DropReason::Denied)
+        } else if message_len < LEN {
+            Some(DropReason::ShortMessage)
+        } else {
+            (start & header::flags(header::QR) != 0).then_some(DropReason::Response)
+        };
+        if let Some(reason) = dropped {
+            slot.envelope = Envelope::of_plain(P::IS_V6, false);
+            slot.verdict = self.drop(reason);
+            return true;
+        }
         let name_len = simd.until_zero(bytes(window, P::MESSAGE + LEN)) + 1;
         let kept = LEN + name_len + 4;
         let additional: [u8; 2] = *bytes(window, P::MESSAGE + 10);
@@ -134,13 +151,8 @@ impl Closer<'_, '_> {
             return is_wrong;
         }
         slot.envelope = Envelope::of_plain(P::IS_V6, true);
-        if !may_ask && policy.refusal == Refusal::Drop {
-            slot.verdict = self.drop(DropReason::Denied);
-            return true;
-        }
         slot.query.begin(header::flags_of(start));
-        // A zero may be within a label, but then the name ends too late.
-        if query::name_end(&window[P::MESSAGE..P::MESSAGE + message_len]) != Some(LEN + name_len) {
+        if !has_labels(bytes(window, P::MESSAGE + LEN), name_len) {
             return simd.apart(Malformed::<P>::new(self, slot, nth, may_ask));
         }
         slot.query.set_block(simd.lowered(bytes(window, P::MESSAGE + LEN), name_len), name_len + 4);
@@ -214,6 +226,22 @@ fn is_limited(
             true
         }
     }
+}
+
+/// Whether a name of `name_len` bytes, of which the last is its first zero, has valid labels. If not, the
+/// zero is within a label, and the name ends beyond the message, or a label is invalid.
+#[inline(always)]
+fn has_labels(question: &Block, name_len: usize) -> bool {
+    let mut at = 0;
+    while at + 1 < name_len {
+        // The remainder equals the offset; it saves a bounds check.
+        let len = usize::from(question[at % BLOCK]);
+        if len > LABEL_MAX {
+            return false;
+        }
+        at += 1 + len;
+    }
+    at + 1 == name_len
 }
 
 /// Returns the sum of the lengths of a datagram and its pseudo-header, whose message has `message_len` bytes.

@@ -1,5 +1,5 @@
-//! Plain packets that are no short question: too short for a header, responses, other operations, malformed
-//! and long names, options, and checksums that are none.
+//! Plain packets that are no short question: other operations, malformed and long names, options, and
+//! checksums that are none.
 
 use super::{Rejection, is_limited, lengths, turn, write_opt};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         Envelope,
         plain::{Plain, Window, bytes, bytes_mut},
     },
-    policy::{Asker, QueryPolicy, Refusal},
+    policy::{Asker, QueryPolicy},
     process::{Job, Slot, Verdict, closer::Closer},
     simd::{NAME, Simd, Work},
     stats::DropReason,
@@ -69,21 +69,20 @@ impl<P: Plain> Work for LookAtRare<'_, '_, '_, P> {
             return is_wrong;
         };
         slot.envelope = Envelope::of_plain(P::IS_V6, sum.is_verified);
-        let reason = match ruling {
-            _ if !may_ask && policy.refusal == Refusal::Drop => DropReason::Denied,
-            Ruling::Drop(reason) => reason,
-            Ruling::Reject(rejection) => {
+        // A client that may not ask gets no options.
+        let has_options =
+            may_ask && slot.query.edns.is_some_and(|edns| edns.nsid || edns.cookie != Sent::Nothing);
+        let verdict = match ruling {
+            Ruling::Reject(rejection) if !has_options => {
                 reject::<S, P>(simd, closer, slot, nth, (message_len, kept, rejection, sum));
                 return true;
             }
-            Ruling::LookUp | Ruling::Open => {
-                let asker = Asker { client: P::client(window), connected: false, now: closer.unix };
-                let (verdict, options) = policy.admit(Ok(()), &slot.query, &asker);
-                slot.verdict = closer.answer(slot, nth, (message_len, asker), verdict, options);
-                return true;
-            }
+            Ruling::Reject(rejection) => Err(rejection.reject),
+            Ruling::LookUp | Ruling::Open => Ok(()),
         };
-        slot.verdict = closer.drop(reason);
+        let asker = Asker { client: P::client(window), connected: false, now: closer.unix };
+        let (verdict, options) = policy.admit(verdict, &slot.query, &asker);
+        slot.verdict = closer.answer(slot, nth, (message_len, asker), verdict, options);
         true
     }
 }
@@ -132,20 +131,18 @@ enum Ruling {
     LookUp,
     /// The query is rejected.
     Reject(Rejection),
-    /// The packet is dropped.
-    Drop(DropReason),
     /// The general look decides.
     Open,
 }
 
 impl Ruling {
     #[inline(always)]
-    fn reject(reject: Reject<'_>) -> Self {
+    fn reject(reject: Reject<'static>) -> Self {
         Ruling::Reject(Rejection::of(reject))
     }
 }
 
-/// Reads a message of `message_len` bytes into `query`. Returns the decision, and the length of header and
+/// Reads a message of `message_len` bytes, which is no response, into `query`. Returns the decision, and the length of header and
 /// question, or that of the message if it ends before.
 #[inline(always)]
 fn rule<S: Simd, P: Plain>(
@@ -155,17 +152,11 @@ fn rule<S: Simd, P: Plain>(
     query: &mut Query,
     (policy, may_ask): (&QueryPolicy, bool),
 ) -> (Ruling, usize) {
-    /// Operation, and whether the message is a response.
-    const KIND: u16 = header::QR | header::OPCODE;
-    if message_len < LEN {
-        return (Ruling::Drop(DropReason::ShortMessage), message_len);
-    }
     let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
     let flags = header::flags_of(start);
     query.begin(flags);
-    match flags & KIND {
+    match flags & header::OPCODE {
         0 => {}
-        header::QR.. => return (Ruling::Drop(DropReason::Response), message_len),
         header::NOTIFY => return (Ruling::Open, message_len),
         _ => return (Ruling::Reject(headed(rcode::NOTIMP, may_ask)), message_len),
     }
@@ -202,11 +193,9 @@ fn rule<S: Simd, P: Plain>(
         Err(Reject::Question(rcode::REFUSED)) => Ruling::reject(Reject::Question(rcode::REFUSED)),
         Err(_) => Ruling::reject(Reject::Question(rcode::FORMERR)),
         Ok(()) if flags & header::RD == 0 => Ruling::reject(Reject::NotRecursive),
-        Ok(()) => return (Ruling::LookUp, end),
+        Ok(()) => Ruling::LookUp,
     };
-    // The general look writes the options of a reply.
-    let has_options = query.edns.is_some_and(|edns| edns.nsid || edns.cookie != Sent::Nothing);
-    (if has_options { Ruling::Open } else { ruling }, end)
+    (ruling, end)
 }
 
 /// Reads the OPT record at `at` of a packet that ends at `end`. Returns whether it is well-formed and the
