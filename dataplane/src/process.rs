@@ -68,6 +68,17 @@ impl Verdict {
     pub fn is_reply(self) -> bool {
         matches!(self, Verdict::Reply | Verdict::ReplyAndRefresh(_))
     }
+
+    /// Returns the outcome for the packet with `tags` bytes of VLAN tags, at most eight.
+    #[inline(always)]
+    fn behind(self, tags: usize) -> Self {
+        match self {
+            Verdict::ReplyAndRefresh(envelope) => Verdict::ReplyAndRefresh(envelope.behind(tags)),
+            Verdict::Punt(envelope) => Verdict::Punt(envelope.behind(tags)),
+            Verdict::Notify(envelope) => Verdict::Notify(envelope.behind(tags)),
+            Verdict::Reply | Verdict::Drop(_) => self,
+        }
+    }
 }
 
 /// Rules that replies depend on, besides the cache.

@@ -91,6 +91,12 @@ impl Envelope {
         if v6 { Envelope(62 | Self::V6 | flags) } else { Envelope(42 | flags) }
     }
 
+    /// Returns the envelope of the packet with `tags` bytes of VLAN tags, at most eight.
+    #[inline(always)]
+    pub fn behind(self, tags: usize) -> Self {
+        Envelope(self.0 + tags as u16)
+    }
+
     /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the
     /// headers.
     ///

@@ -1,6 +1,7 @@
 //! The closer look: handles every kind of query, and every outcome.
 
 mod plain;
+mod tagged;
 
 use super::{AnswerConfig, Job, Slot, Verdict, count};
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
     stats::{Counter, DropReason},
 };
 use std::net::IpAddr;
+use tagged::LookBehindTags;
 
 /// State of a closer look.
 pub struct Closer<'a, 'b> {
@@ -61,10 +63,13 @@ impl Work for LookCloser<'_, '_, '_> {
             left &= left - 1;
             let slot = &mut slots[nth];
             let window = closer.job.frames.window(&closer.job.burst[nth]);
-            let is_finished = if EtherType::of(window) == EtherType::IPV4 {
+            let kind = EtherType::of(window);
+            let is_finished = if kind == EtherType::IPV4 {
                 closer.finish_plain::<S, V4>(simd, slot, nth)
-            } else {
+            } else if kind == EtherType::IPV6 {
                 closer.finish_plain::<S, V6>(simd, slot, nth)
+            } else {
+                simd.apart(LookBehindTags { closer: &mut closer, slot, nth })
             };
             if !is_finished {
                 slot.verdict = closer.finish(slot, nth);

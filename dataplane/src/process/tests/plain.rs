@@ -108,7 +108,7 @@ fn case() -> impl Strategy<Value = Case> {
         Checksums::Trust,
         Checksums::Unused,
     ];
-    let links = vec![Link::Plain, Link::Plain, Link::Plain, Link::Vlan];
+    let links = vec![Link::Plain, Link::Plain, Link::Plain, Link::Vlan, Link::QinQ];
     let lists: Vec<&'static [&'static str]> = vec![
         &[],
         &["0.0.0.0/0", "::/0"],
@@ -310,7 +310,8 @@ fn used(slot: &Slot) -> String {
         Verdict::Reply | Verdict::ReplyAndRefresh(_) | Verdict::Punt(_) | Verdict::Notify(_) => {
             format!("{query} {verdict:?} {envelope:?} {outcome:?} {rcode} {group:?} {list:?}")
         }
-        Verdict::Drop(reason) => format!("{reason:?}"),
+        Verdict::Drop(DropReason::Limited) => format!("{verdict:?} {envelope:?}"),
+        Verdict::Drop(_) => format!("{verdict:?}"),
     }
 }
 
@@ -330,6 +331,7 @@ proptest! {
             if let Verdict::Drop(DropReason::ShortMessage | DropReason::Response | DropReason::Denied) =
                 slot.verdict
             {
+                prop_assert_eq!(slot.envelope.message(), case.checksum_at() + 2);
                 // Its checksum does not matter, so it is not verified.
                 let is_wrong = other.verdict == Verdict::Drop(DropReason::BadChecksum);
                 prop_assert!(is_wrong || other.verdict == slot.verdict, "{:?}", other.verdict);
