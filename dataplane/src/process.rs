@@ -280,11 +280,11 @@ impl Processor {
     #[cold]
     fn look_closer(&mut self, left: u64, job: &mut Job<'_>) {
         let (unix, level) = (self.unix(job.now), self.level);
-        let Processor { cache, hash, rules, largest, policy, limiter, slots, .. } = self;
+        let Processor { cache, hash, rules, largest, policy, limiter, glances, slots, .. } = self;
         let limiter = limiter.as_deref_mut();
         let (hash, largest) = (*hash, *largest);
         let closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
-        level.run(LookCloser { closer, slots, left });
+        level.run(LookCloser { closer, glances, slots, left });
     }
 
     /// Returns the entry that clients of a group would get for a question, without an effect on it.

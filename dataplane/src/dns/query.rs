@@ -255,6 +255,13 @@ impl Query {
         self.question_len = len as u16;
     }
 
+    /// Sets EDNS of version 0.
+    #[inline(always)]
+    pub(crate) fn set_edns(&mut self, edns: Edns) {
+        self.edns = Some(edns);
+        self.key.set_dnssec_ok(edns.dnssec_ok);
+    }
+
     /// Returns the length of the question: name, type and class.
     #[inline(always)]
     pub fn question_len(&self) -> usize {

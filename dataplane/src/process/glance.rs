@@ -77,6 +77,10 @@ pub enum Seen {
     ListedV4,
     /// A question over IPv6 that a list has answered.
     ListedV6,
+    /// A question of one block over IPv4 that has no entry.
+    MissedV4,
+    /// A question of one block over IPv6 that has no entry.
+    MissedV6,
 }
 
 impl Seen {
@@ -84,6 +88,16 @@ impl Seen {
     #[inline(always)]
     pub fn is_v6(self) -> bool {
         matches!(self, Seen::V6 | Seen::LongV6 | Seen::ListedV6)
+    }
+
+    /// Returns the kind if the question has no entry.
+    #[inline(always)]
+    pub fn missed(self) -> Self {
+        match self {
+            Seen::V4 => Seen::MissedV4,
+            Seen::V6 => Seen::MissedV6,
+            _ => Seen::Nothing,
+        }
     }
 }
 
@@ -195,6 +209,7 @@ impl Glance {
     pub fn glanced(&self) -> Option<Glanced<'_>> {
         let (v6, list) = match self.seen {
             Seen::Nothing | Seen::Strippable | Seen::Stripped => return None,
+            Seen::MissedV4 | Seen::MissedV6 => return None,
             Seen::V4 | Seen::LongV4 => (false, None),
             Seen::V6 | Seen::LongV6 => (true, None),
             Seen::ListedV4 => (false, Some(self.list)),
@@ -210,6 +225,7 @@ impl Glance {
             Seen::V4 | Seen::LongV4 | Seen::ListedV4 => Seen::ListedV4,
             Seen::V6 | Seen::LongV6 | Seen::ListedV6 => Seen::ListedV6,
             Seen::Nothing | Seen::Strippable | Seen::Stripped => Seen::Nothing,
+            Seen::MissedV4 | Seen::MissedV6 => Seen::Nothing,
         };
     }
 

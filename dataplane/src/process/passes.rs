@@ -88,7 +88,7 @@ impl Work for Passes<'_, '_> {
         for (glance, _) in glances.iter_mut().zip(&*burst) {
             match cache.candidate(glance.spot) {
                 Some(entry) => glance.entry = entry,
-                None => glance.seen = Seen::Nothing,
+                None => glance.seen = glance.seen.missed(),
             }
         }
         let (opt, policy) = (Opt::of(rules.udp_limit), &**policy);
@@ -322,6 +322,7 @@ impl Work for AnswerOther<'_, '_> {
             Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),
             Seen::V4 | Seen::ListedV4 | Seen::ListedV6 => false,
             Seen::Strippable | Seen::Stripped | Seen::Nothing => false,
+            Seen::MissedV4 | Seen::MissedV6 => false,
         }
     }
 }

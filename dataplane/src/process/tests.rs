@@ -138,6 +138,7 @@ impl Fixture {
         let mut burst = [frame];
         let mut tally = TurnTally::default();
         let Fixture { processor, frames, stats } = self;
+        processor.glances[0].seen = glance::Seen::Nothing;
         let job = &mut Job { now, checksums, frames, burst: &mut burst, stats, tally: &mut tally };
         processor.look_closer(1, job);
         let [frame] = burst;

@@ -11,7 +11,7 @@ use crate::{
     dns::{
         OPT_LEN,
         header::{self, LEN},
-        option::{Errors, Options, code},
+        option::{Errors, code},
         query::{self, Edns, Query, Reject},
         rcode, rtype,
     },
@@ -26,7 +26,8 @@ use crate::{
     simd::{BLOCK, Block, NAME, Simd},
     stats::{Counter, DropReason, WorkerStats},
 };
-use rare::{LookAtRare, Malformed};
+use rare::LookAtRare;
+pub use rare::Malformed;
 use std::net::IpAddr;
 
 /// Error that a query gets instead of an answer.
@@ -58,14 +59,12 @@ impl Rejection {
 /// Header of a query, apart from its ID and its number of additional records: the bits that its look depends
 /// on.
 const HEADER: u64 = header::flags(header::QR | header::OPCODE) | !header::flags(0xffff);
-/// Longest label in bytes (RFC 1035 section 2.3.4).
-const LABEL_MAX: usize = 63;
 /// Flags of a query that its rejection repeats.
 const ECHOED: u64 = header::flags(header::RD | header::CD);
 
 /// OPT record of a query, of version 0 and without options.
 #[derive(Clone, Copy)]
-struct BareOpt {
+pub struct BareOpt {
     /// First eight bytes.
     start: u64,
     /// Sum of all bytes.
@@ -75,7 +74,7 @@ struct BareOpt {
 impl BareOpt {
     /// Returns the record at `at` of a message, which is the last of the message; `None`: it is another.
     #[inline(always)]
-    fn read<P: Plain>(window: &Window, at: usize, message_len: usize) -> Option<Self> {
+    pub fn read<P: Plain>(window: &Window, at: usize, message_len: usize) -> Option<Self> {
         const MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
         const BARE: u64 = u64::from_ne_bytes([0, 0, rtype::OPT as u8, 0, 0, 0, 0, 0]);
         let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + at));
@@ -86,8 +85,9 @@ impl BareOpt {
         is_bare.then_some(BareOpt { start, sum })
     }
 
+    /// Returns the properties of the query.
     #[inline(always)]
-    fn edns(self) -> Edns {
+    pub fn edns(self) -> Edns {
         let [_, _, _, size1, size0, _, version, flags] = self.start.to_ne_bytes();
         Edns {
             udp_size: u16::from_be_bytes([size1, size0]),
@@ -111,36 +111,25 @@ impl Closer<'_, '_> {
             return false;
         }
         let Some(message_len) = P::message_len(window, len) else { return false };
+        // Dropped whatever their checksum.
+        let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
+        if message_len < LEN {
+            return self.drop_unsummed::<P>(slot, DropReason::ShortMessage);
+        }
+        if start & header::flags(header::QR) != 0 {
+            return self.drop_unsummed::<P>(slot, DropReason::Response);
+        }
         let may_ask = P::lets_in(window, &policy.access);
         if !may_ask && P::may_be_special(window) {
             return false;
         }
-        let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
-        // Neither needs its checksum.
-        let dropped = if !may_ask && policy.refusal == Refusal::Drop {
-            Some(DropReason::Denied)
-        } else if message_len < LEN {
-            Some(DropReason::ShortMessage)
-        } else {
-            (start & header::flags(header::QR) != 0).then_some(DropReason::Response)
-        };
-        if let Some(reason) = dropped {
-            slot.envelope = Envelope::of_plain(P::IS_V6, false);
-            slot.verdict = self.drop(reason);
-            return true;
+        if !may_ask && policy.refusal == Refusal::Drop {
+            return self.drop_unsummed::<P>(slot, DropReason::Denied);
         }
-        let name_len = simd.until_zero(bytes(window, P::MESSAGE + LEN)) + 1;
-        let kept = LEN + name_len + 4;
-        let additional: [u8; 2] = *bytes(window, P::MESSAGE + 10);
-        let opt = if additional == [0, 1] { BareOpt::read::<P>(window, kept, message_len) } else { None };
-        let is_usual = start & HEADER == header::start(0, 0, 0)
-            && name_len <= NAME
-            && (opt.is_some() || additional == [0, 0] && message_len == kept)
-            && checksums.are_verified()
-            && *bytes(window, P::MESSAGE - 2) != [0, 0];
-        if !is_usual {
+        let Some(short) = Short::read::<S, P>(simd, window, message_len, checksums) else {
             return simd.apart(LookAtRare::<P>::new(self, slot, nth, message_len, may_ask));
-        }
+        };
+        let Short { name_len, opt } = short;
         let tail = opt.map_or(0, |opt| u32::from(checksum::fold_native(opt.sum)));
         if !P::is_right(simd, window, message_len, name_len, tail) {
             // Perhaps it is a partial one.
@@ -157,26 +146,18 @@ impl Closer<'_, '_> {
         }
         slot.query.set_block(simd.lowered(bytes(window, P::MESSAGE + LEN), name_len), name_len + 4);
         if let Some(opt) = opt {
-            let edns = opt.edns();
-            slot.query.edns = Some(edns);
-            slot.query.key.set_dnssec_ok(edns.dnssec_ok);
+            slot.query.set_edns(opt.edns());
         }
-        let rejection = if !may_ask {
-            Rejection::of(Reject::Denied)
-        } else {
-            let [t1, t0, c1, c0] = *bytes(window, P::MESSAGE + kept - 4);
-            match query::check_type(u16::from_be_bytes([t1, t0]), u16::from_be_bytes([c1, c0])) {
-                Ok(()) if start & header::flags(header::RD) == 0 => Rejection::of(Reject::NotRecursive),
-                Ok(()) => {
-                    let asker = Asker { client: P::client(window), connected: false, now: self.unix };
-                    let asked = (message_len, asker);
-                    slot.verdict = self.answer(slot, nth, asked, Ok(()), Options::default());
-                    return true;
-                }
-                // It may ask for our name.
-                Err(Reject::Question(rcode::REFUSED)) if policy.identity.is_some() => return false,
-                Err(Reject::Question(rcode::REFUSED)) => Rejection::of(Reject::Question(rcode::REFUSED)),
-                Err(_) => Rejection::of(Reject::Question(rcode::FORMERR)),
+        let ruling = match may_ask {
+            true => rule_on::<P>(window, LEN + name_len + 4, start, policy),
+            false => Ruling::reject(Reject::Denied),
+        };
+        let rejection = match ruling {
+            Ruling::Reject(rejection) => rejection,
+            Ruling::Open => return false,
+            Ruling::LookUp => {
+                slot.verdict = self.answer_plainly::<P>(slot, nth, message_len);
+                return true;
             }
         };
         if self.limiter.is_some() {
@@ -189,20 +170,106 @@ impl Closer<'_, '_> {
         }
         stats.add(rejection.counter, 1);
         (slot.outcome, slot.rcode, slot.verdict) = (Outcome::Rejected, rejection.rcode, Verdict::Reply);
+        let advertise = self.rules.udp_limit;
+        frame_len.set(short.write::<S, P>(simd, window, message_len, (start, rejection, advertise)));
+        true
+    }
+
+    /// Drops a packet whose checksum was not verified.
+    #[inline(always)]
+    fn drop_unsummed<P: Plain>(&self, slot: &mut Slot, reason: DropReason) -> bool {
+        slot.envelope = Envelope::of_plain(P::IS_V6, false);
+        slot.verdict = self.drop(reason);
+        true
+    }
+}
+
+/// Message that is one short question, perhaps with a bare OPT record, in a packet with a UDP checksum that
+/// is to be verified.
+#[derive(Clone, Copy)]
+struct Short {
+    /// Length of the name in bytes.
+    name_len: usize,
+    opt: Option<BareOpt>,
+}
+
+impl Short {
+    /// Reads a message of `message_len` bytes; `None`: it is another.
+    #[inline(always)]
+    fn read<S: Simd, P: Plain>(
+        simd: S,
+        window: &Window,
+        message_len: usize,
+        checksums: Checksums,
+    ) -> Option<Self> {
+        let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
+        let name_len = simd.until_zero(bytes(window, P::MESSAGE + LEN)) + 1;
+        let end = LEN + name_len + 4;
+        let additional: [u8; 2] = *bytes(window, P::MESSAGE + 10);
+        let opt = if additional == [0, 1] { BareOpt::read::<P>(window, end, message_len) } else { None };
+        let is_short = start & HEADER == header::start(0, 0, 0)
+            && name_len <= NAME
+            && (opt.is_some() || additional == [0, 0] && message_len == end)
+            && checksums.are_verified()
+            && *bytes(window, P::MESSAGE - 2) != [0, 0];
+        is_short.then_some(Short { name_len, opt })
+    }
+
+    /// Turns the packet, whose message has `message_len` bytes and its header this start, into the rejection
+    /// by a server that advertises a UDP size. Returns the packet's length.
+    #[inline(always)]
+    fn write<S: Simd, P: Plain>(
+        self,
+        simd: S,
+        window: &mut Window,
+        message_len: usize,
+        (start, rejection, advertise): (u64, Rejection, u16),
+    ) -> usize {
         let flags = header::QR | header::RA | rejection.rcode & header::RCODE;
         let new = header::start(flags, 0, 0) | start & ECHOED;
         *bytes_mut(window, P::MESSAGE + 2) = new.to_ne_bytes();
         let mut raise = checksum::add(start, !new);
         let mut len = message_len;
-        if let Some(opt) = opt {
-            let advertise = self.rules.udp_limit;
-            let (opt_len, sum) = write_opt::<P>(window, kept, rejection, (advertise, opt.edns().dnssec_ok));
-            len = kept + opt_len;
+        if let Some(opt) = self.opt {
+            let end = LEN + self.name_len + 4;
+            let (opt_len, sum) = write_opt::<P>(window, end, rejection, (advertise, opt.edns().dnssec_ok));
+            len = end + opt_len;
             let lengths = checksum::add(lengths(message_len), !lengths(len));
             raise = checksum::chain(raise, [opt.sum, !sum, lengths]);
         }
-        frame_len.set(turn::<S, P>(simd, window, len, u64::from(checksum::fold_native(raise))));
-        true
+        turn::<S, P>(simd, window, len, u64::from(checksum::fold_native(raise)))
+    }
+}
+
+/// Decision about a query.
+enum Ruling {
+    /// The answer is looked up.
+    LookUp,
+    /// The query is rejected.
+    Reject(Rejection),
+    /// The general look decides.
+    Open,
+}
+
+impl Ruling {
+    #[inline(always)]
+    fn reject(reject: Reject<'static>) -> Self {
+        Ruling::Reject(Rejection::of(reject))
+    }
+}
+
+/// Decides about a well-formed query of a client that may ask, whose question ends at `end` of the message and
+/// whose header has this start.
+#[inline(always)]
+fn rule_on<P: Plain>(window: &Window, end: usize, start: u64, policy: &QueryPolicy) -> Ruling {
+    let [t1, t0, c1, c0] = *bytes(window, P::MESSAGE + end - 4);
+    match query::check_type(u16::from_be_bytes([t1, t0]), u16::from_be_bytes([c1, c0])) {
+        Ok(()) if start & header::flags(header::RD) == 0 => Ruling::reject(Reject::NotRecursive),
+        Ok(()) => Ruling::LookUp,
+        // It may ask for our name.
+        Err(Reject::Question(rcode::REFUSED)) if policy.identity.is_some() => Ruling::Open,
+        Err(Reject::Question(rcode::REFUSED)) => Ruling::reject(Reject::Question(rcode::REFUSED)),
+        Err(_) => Ruling::reject(Reject::Question(rcode::FORMERR)),
     }
 }
 
@@ -228,18 +295,15 @@ fn is_limited(
     }
 }
 
-/// Whether a name of `name_len` bytes, of which the last is its first zero, has valid labels. If not, the
-/// zero is within a label, and the name ends beyond the message, or a label is invalid.
+/// Whether a name of `name_len` bytes, at most [`NAME`], of which the last is its first zero, has valid
+/// labels. If not, the zero is within a label, and the name ends beyond the message, or a label is invalid:
+/// it has more bytes than the name.
 #[inline(always)]
-fn has_labels(question: &Block, name_len: usize) -> bool {
+pub fn has_labels(question: &Block, name_len: usize) -> bool {
     let mut at = 0;
     while at + 1 < name_len {
         // The remainder equals the offset; it saves a bounds check.
-        let len = usize::from(question[at % BLOCK]);
-        if len > LABEL_MAX {
-            return false;
-        }
-        at += 1 + len;
+        at += 1 + usize::from(question[at % BLOCK]);
     }
     at + 1 == name_len
 }

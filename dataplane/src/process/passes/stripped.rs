@@ -172,6 +172,7 @@ impl AnswerStripped<'_, '_> {
                     Seen::LongV6 => self.with_options::<S, plain::V6, true>(simd, &options),
                     Seen::ListedV4 | Seen::ListedV6 => false,
                     Seen::Strippable | Seen::Stripped | Seen::Nothing => false,
+                    Seen::MissedV4 | Seen::MissedV6 => false,
                 }
         };
         answered.then_some(is_proven)

@@ -1,7 +1,7 @@
 //! Plain packets that are no short question: other operations, malformed and long names, options, and
 //! checksums that are none.
 
-use super::{Rejection, is_limited, lengths, turn, write_opt};
+use super::{Rejection, Ruling, is_limited, lengths, rule_on, turn, write_opt};
 use crate::{
     checksum::{self, Checksums},
     dns::{
@@ -125,23 +125,6 @@ fn headed(rcode: u8, may_ask: bool) -> Rejection {
     }
 }
 
-/// Decision about a message.
-enum Ruling {
-    /// The answer is looked up.
-    LookUp,
-    /// The query is rejected.
-    Reject(Rejection),
-    /// The general look decides.
-    Open,
-}
-
-impl Ruling {
-    #[inline(always)]
-    fn reject(reject: Reject<'static>) -> Self {
-        Ruling::Reject(Rejection::of(reject))
-    }
-}
-
 /// Reads a message of `message_len` bytes, which is no response, into `query`. Returns the decision, and the length of header and
 /// question, or that of the message if it ends before.
 #[inline(always)]
@@ -184,16 +167,12 @@ fn rule<S: Simd, P: Plain>(
     if !may_ask {
         return (Ruling::reject(Reject::Denied), end);
     }
-    let [t1, t0, c1, c0] = *bytes(window, P::MESSAGE + end - 4);
-    let ruling = match query::check_type(u16::from_be_bytes([t1, t0]), u16::from_be_bytes([c1, c0])) {
-        _ if !is_whole => Ruling::reject(Reject::Question(rcode::FORMERR)),
-        _ if version != 0 => Ruling::reject(Reject::BadVersion),
-        // It may ask for our name.
-        Err(Reject::Question(rcode::REFUSED)) if policy.identity.is_some() => Ruling::Open,
-        Err(Reject::Question(rcode::REFUSED)) => Ruling::reject(Reject::Question(rcode::REFUSED)),
-        Err(_) => Ruling::reject(Reject::Question(rcode::FORMERR)),
-        Ok(()) if flags & header::RD == 0 => Ruling::reject(Reject::NotRecursive),
-        Ok(()) => Ruling::LookUp,
+    let ruling = if !is_whole {
+        Ruling::reject(Reject::Question(rcode::FORMERR))
+    } else if version != 0 {
+        Ruling::reject(Reject::BadVersion)
+    } else {
+        rule_on::<P>(window, end, start, policy)
     };
     (ruling, end)
 }
