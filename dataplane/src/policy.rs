@@ -93,6 +93,17 @@ impl QueryPolicy {
             }
             Err(reject) => Err(self.second_thought(reject, query)),
         };
+        self.admit(verdict, query, asker)
+    }
+
+    /// Returns the verdict on a query that was parsed with this one, from a client that may ask, and the
+    /// options of the reply.
+    pub(crate) fn admit<'a>(
+        &'a self,
+        verdict: Result<(), Reject<'a>>,
+        query: &Query,
+        asker: &Asker,
+    ) -> (Result<(), Reject<'a>>, Options<'a>) {
         let Some(edns) = &query.edns else { return (verdict, Options::default()) };
         let (options, good) = self.answer_edns(edns, asker);
         let verdict = verdict.and_then(|()| match edns.cookie {

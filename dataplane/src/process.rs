@@ -39,7 +39,7 @@ use crate::{
     stats::{Counter, DropReason, WorkerStats},
 };
 pub use census::Census;
-use closer::Closer;
+use closer::{Closer, LookCloser};
 use glance::Glance;
 pub use mirror::{Mirror, MirrorUse};
 use passes::{Passed, Passes};
@@ -67,6 +67,17 @@ impl Verdict {
     /// Whether the frame is a reply now.
     pub fn is_reply(self) -> bool {
         matches!(self, Verdict::Reply | Verdict::ReplyAndRefresh(_))
+    }
+
+    /// Returns the outcome for the packet with `tags` bytes of VLAN tags, at most eight.
+    #[inline(always)]
+    fn behind(self, tags: usize) -> Self {
+        match self {
+            Verdict::ReplyAndRefresh(envelope) => Verdict::ReplyAndRefresh(envelope.behind(tags)),
+            Verdict::Punt(envelope) => Verdict::Punt(envelope.behind(tags)),
+            Verdict::Notify(envelope) => Verdict::Notify(envelope.behind(tags)),
+            Verdict::Reply | Verdict::Drop(_) => self,
+        }
     }
 }
 
@@ -273,21 +284,13 @@ impl Processor {
 
     /// Finishes the frames whose bits are set in `left`.
     #[cold]
-    fn look_closer(&mut self, mut left: u64, job: &mut Job<'_>) {
-        let unix = self.unix(job.now);
-        let Processor { cache, hash, rules, largest, policy, limiter, .. } = self;
+    fn look_closer(&mut self, left: u64, job: &mut Job<'_>) {
+        let (unix, level) = (self.unix(job.now), self.level);
+        let Processor { cache, hash, rules, largest, policy, limiter, glances, slots, .. } = self;
         let limiter = limiter.as_deref_mut();
         let (hash, largest) = (*hash, *largest);
-        let mut closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
-        while left != 0 {
-            let nth = left.trailing_zeros() as usize % BURST;
-            left &= left - 1;
-            let slot = &mut self.slots[nth];
-            slot.verdict = closer.finish(slot, nth);
-            if closer.payer.is_some() {
-                closer.charge(slot, nth);
-            }
-        }
+        let closer = Closer { cache, hash, rules, largest, policy, limiter, unix, payer: None, job };
+        level.run(LookCloser { closer, glances, slots, left });
     }
 
     /// Returns the entry that clients of a group would get for a question, without an effect on it.

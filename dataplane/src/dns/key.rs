@@ -61,15 +61,30 @@ impl Key {
         if let Some(last) = self.blocks.get_mut(len / BLOCK) {
             *last = [0; BLOCK];
         }
-        let to = self.blocks.as_flattened_mut();
-        to[..len].copy_from_slice(&question[..len]);
-        to[..len.saturating_sub(4)].make_ascii_lowercase();
+        self.blocks.as_flattened_mut()[..len].copy_from_slice(&question[..len]);
+        // Whole blocks, which take vectors, and then type and class once more, which have no case.
+        self.blocks.iter_mut().take(len.div_ceil(BLOCK)).for_each(lower);
+        let name = len.saturating_sub(4);
+        if let (Some(to), Some(end)) =
+            (self.blocks.as_flattened_mut().get_mut(name..), question.get(name..len))
+            && let (Some(to), Some(end)) = (to.first_chunk_mut::<4>(), end.first_chunk())
+        {
+            *to = *end;
+        }
         self.len = len as u16;
         self.flags = Flags(if checking_disabled { Flags::CD } else { 0 });
     }
 
+    /// Sets the key to a checked and lowercased question of one block. DO is not set.
+    #[inline(always)]
+    pub(super) fn set_block(&mut self, question: Block, len: usize, checking_disabled: bool) {
+        self.blocks[0] = question;
+        self.len = len.min(BLOCK) as u16;
+        self.flags = Flags(if checking_disabled { Flags::CD } else { 0 });
+    }
+
     /// Adds DO to the key.
-    pub(super) fn set_dnssec_ok(&mut self, dnssec_ok: bool) {
+    pub(crate) fn set_dnssec_ok(&mut self, dnssec_ok: bool) {
         self.flags.0 |= if dnssec_ok { Flags::DO } else { 0 };
     }
 
@@ -130,6 +145,12 @@ impl<'a> Asked<'a> {
     pub fn checking_disabled(&self) -> bool {
         self.flags.0 & Flags::CD != 0
     }
+}
+
+/// Lowercases a block in a loop that the compiler turns into vectors.
+#[inline(always)]
+fn lower(block: &mut Block) {
+    *block = block.map(|byte| byte.to_ascii_lowercase());
 }
 
 impl std::fmt::Display for Key {

@@ -261,6 +261,12 @@ impl<'a> Errors<'a> {
         }
     }
 
+    /// Returns the first code; zero if there is none.
+    #[inline(always)]
+    pub fn code(&self) -> u16 {
+        self.codes[0].unwrap_or(0)
+    }
+
     fn of_code(code: u16) -> Self {
         Errors { codes: [Some(code), None], text: &[] }
     }

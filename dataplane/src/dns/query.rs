@@ -8,7 +8,7 @@ use super::{
     option::code,
     rcode, record, rtype,
 };
-use crate::stats::DropReason;
+use crate::{simd::Block, stats::DropReason};
 use zerocopy::FromBytes;
 
 /// Longest NOTIFY in bytes: a question, an SOA record and a signature, each with names of 255 bytes.
@@ -142,9 +142,7 @@ impl Query {
     #[inline(always)]
     fn question(&mut self, message: &[u8]) -> Option<usize> {
         let end = name_end(message)? + 4;
-        let question = message.get(header::LEN..end)?;
-        self.key.set(question, self.flags & header::CD != 0);
-        self.question_len = question.len() as u16;
+        self.set_question(message.get(header::LEN..end)?);
         Some(end)
     }
 
@@ -235,6 +233,35 @@ impl Query {
         if is_for_zone && end == message.len() { Reject::Notify } else { formerr }
     }
 
+    /// Begins a query whose header has these flags, without question and EDNS.
+    #[inline(always)]
+    pub(crate) fn begin(&mut self, flags: u16) {
+        self.edns = None;
+        self.question_len = 0;
+        self.flags = flags;
+    }
+
+    /// Sets a question that was checked.
+    #[inline(always)]
+    pub(crate) fn set_question(&mut self, question: &[u8]) {
+        self.key.set(question, self.flags & header::CD != 0);
+        self.question_len = question.len() as u16;
+    }
+
+    /// Sets a question of one block that was checked and lowercased, with zeros after its end.
+    #[inline(always)]
+    pub(crate) fn set_block(&mut self, question: Block, len: usize) {
+        self.key.set_block(question, len, self.flags & header::CD != 0);
+        self.question_len = len as u16;
+    }
+
+    /// Sets EDNS of version 0.
+    #[inline(always)]
+    pub(crate) fn set_edns(&mut self, edns: Edns) {
+        self.edns = Some(edns);
+        self.key.set_dnssec_ok(edns.dnssec_ok);
+    }
+
     /// Returns the length of the question: name, type and class.
     #[inline(always)]
     pub fn question_len(&self) -> usize {
@@ -256,7 +283,7 @@ fn not_a_query(flags: u16) -> Reject<'static> {
 
 /// Rejects types that are not data (RFC 6895 section 3.1): transfers need TCP and a zone, keys and
 /// signatures of a transaction need a partner, and nobody asks for an OPT.
-fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
+pub(crate) fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
     if qclass != CLASS_IN || matches!(qtype, rtype::TKEY..=rtype::MAILA) {
         return Err(Reject::Question(rcode::REFUSED));
     }
@@ -266,7 +293,7 @@ fn check_type(qtype: u16, qclass: u16) -> Result<(), Reject<'static>> {
 /// Returns the end of the name at offset 12, which must be uncompressed: with one question, there
 /// is nothing before it to point to.
 #[inline(always)]
-fn name_end(message: &[u8]) -> Option<usize> {
+pub(crate) fn name_end(message: &[u8]) -> Option<usize> {
     let mut at = header::LEN;
     loop {
         let len = *message.get(at)?;

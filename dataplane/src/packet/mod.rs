@@ -25,7 +25,7 @@ pub const HOP_LIMIT: u8 = 64;
 
 /// Shortest Ethernet frame in bytes, without its check sequence; shorter ones are padded with zeros
 /// (IEEE 802.3).
-pub const MIN_FRAME: usize = 60;
+pub(crate) const MIN_FRAME: usize = 60;
 
 /// Returns an address as IPv6; IPv4 as `::ffff:a.b.c.d`.
 pub fn mapped(address: IpAddr) -> Ipv6Addr {
@@ -82,6 +82,19 @@ impl Envelope {
     pub fn of_glance(window: &plain::Window, v6: bool) -> Self {
         let tags = plain::tags_len(window) as u16;
         if v6 { Envelope((62 + tags) | Self::V6) } else { Envelope(42 + tags) }
+    }
+
+    /// Returns the envelope of an untagged packet, whose UDP checksum was verified or not.
+    #[inline(always)]
+    pub fn of_plain(v6: bool, is_verified: bool) -> Self {
+        let flags = if is_verified { Self::VERIFIED } else { 0 };
+        if v6 { Envelope(62 | Self::V6 | flags) } else { Envelope(42 | flags) }
+    }
+
+    /// Returns the envelope of the packet with `tags` bytes of VLAN tags, at most eight.
+    #[inline(always)]
+    pub fn behind(self, tags: usize) -> Self {
+        Envelope(self.0 + tags as u16)
     }
 
     /// Opens a frame. Returns its envelope, and the length of the DNS message that follows the

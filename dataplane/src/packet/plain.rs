@@ -30,14 +30,14 @@ pub trait Plain {
     /// Returns the size of the largest reply.
     fn largest(replies: &LargestReplies) -> u16;
 
-    /// Whether the packet is plain, apart from its lengths, checksums, source address and port.
-    fn has_plain_headers(window: &Window) -> bool;
+    /// Whether the packet is UDP, without options or fragments.
+    fn is_udp(window: &Window) -> bool;
 
     /// Whether the source is a port that can be answered.
     fn has_port(window: &Window) -> bool;
 
     /// Whether the packet comes from a client that may ask, and that can be answered across a link.
-    fn is_let_in(window: &Window, access: &AccessList) -> bool;
+    fn lets_in(window: &Window, access: &AccessList) -> bool;
 
     /// Whether the packet, which is from a kernel socket, comes from a client that may ask.
     fn is_allowed(window: &Window, access: &AccessList) -> bool;
@@ -46,7 +46,25 @@ pub trait Plain {
     /// may ask.
     #[inline(always)]
     fn is_plain(window: &Window, access: &AccessList) -> bool {
-        Self::has_plain_headers(window) && Self::is_let_in(window, access) && Self::has_port(window)
+        Self::is_udp(window) && Self::lets_in(window, access) && Self::has_port(window)
+    }
+
+    /// Whether the source may be an address that cannot be answered across a link.
+    fn may_be_special(window: &Window) -> bool;
+
+    /// Returns the length of the message in a packet of `len` bytes; `None`: the lengths disagree, the
+    /// source port is zero, or the packet exceeds the window.
+    #[inline(always)]
+    fn message_len(window: &Window, len: usize) -> Option<usize> {
+        let udp_len = usize::from(u16::from_be_bytes(*bytes(window, Self::MESSAGE - 4)));
+        // One comparison finds both a length without the UDP header and one beyond the window.
+        let message_len = udp_len.wrapping_sub(8);
+        if message_len > WINDOW - Self::MESSAGE {
+            return None;
+        }
+        let end = Self::MESSAGE + message_len;
+        let is_right = Self::ends_at(window, end) && end <= len && Self::has_port(window);
+        is_right.then_some(message_len)
     }
 
     /// Returns the client's address.
@@ -63,7 +81,7 @@ pub trait Plain {
     fn sum<S: Simd>(simd: S, window: &Window, end: usize) -> u64;
 
     /// Whether the checksum of the network header is right, or there is none.
-    fn is_header_right(window: &Window) -> bool;
+    fn has_right_header(window: &Window) -> bool;
 
     /// Whether the headers of the packet of `len` bytes announce a message of `message_len` bytes,
     /// at most 200.
@@ -107,7 +125,7 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn has_plain_headers(window: &Window) -> bool {
+    fn is_udp(window: &Window) -> bool {
         // Version and length of the header, "more fragments" and the fragment offset.
         const MASK: u64 = u64::from_ne_bytes([0xff, 0, 0, 0, 0, 0, 0x3f, 0xff]);
         const START: u64 = u64::from_ne_bytes([0x45, 0, 0, 0, 0, 0, 0, 0]);
@@ -122,8 +140,13 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn is_let_in(window: &Window, access: &AccessList) -> bool {
+    fn lets_in(window: &Window, access: &AccessList) -> bool {
         access.v4.lets_in::<4>(bytes(window, 26))
+    }
+
+    #[inline(always)]
+    fn may_be_special(window: &Window) -> bool {
+        matches!(window[26], 0 | 127 | 224..)
     }
 
     #[inline(always)]
@@ -154,7 +177,7 @@ impl Plain for V4 {
     }
 
     #[inline(always)]
-    fn is_header_right(window: &Window) -> bool {
+    fn has_right_header(window: &Window) -> bool {
         let addresses = u64::from(u32::from_ne_bytes(*bytes(window, 30)));
         let sum = u64::from_ne_bytes(*bytes(window, 14));
         checksum::is_right(checksum::chain(sum, [u64::from_ne_bytes(*bytes(window, 22)), addresses]))
@@ -217,7 +240,7 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn has_plain_headers(window: &Window) -> bool {
+    fn is_udp(window: &Window) -> bool {
         *bytes(window, 12) == EtherType::IPV6.0 && window[14] >> 4 == 6 && window[20] == header::UDP
     }
 
@@ -227,8 +250,13 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn is_let_in(window: &Window, access: &AccessList) -> bool {
+    fn lets_in(window: &Window, access: &AccessList) -> bool {
         access.v6.lets_in::<16>(bytes(window, 22))
+    }
+
+    #[inline(always)]
+    fn may_be_special(window: &Window) -> bool {
+        matches!(window[22], 0 | 0xff)
     }
 
     #[inline(always)]
@@ -261,7 +289,7 @@ impl Plain for V6 {
     }
 
     #[inline(always)]
-    fn is_header_right(_window: &Window) -> bool {
+    fn has_right_header(_window: &Window) -> bool {
         true
     }
 

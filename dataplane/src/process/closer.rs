@@ -1,6 +1,13 @@
 //! The closer look: handles every kind of query, and every outcome.
 
-use super::{AnswerConfig, Job, Slot, Verdict, count};
+mod plain;
+mod resumed;
+mod tagged;
+
+use super::{
+    AnswerConfig, Job, Slot, Verdict, count,
+    glance::{Glance, Seen},
+};
 use crate::{
     cache::{Cache, Freshness, KeyedHash},
     checksum::Checksums,
@@ -14,11 +21,18 @@ use crate::{
     limiter::{self, Action, Limiter},
     log::{AnswerSource, Outcome, Tier},
     mac::MacAddress,
-    packet::{Envelope, LargestReplies},
+    packet::{
+        Envelope, LargestReplies,
+        header::EtherType,
+        plain::{Plain, V4, V6},
+    },
     policy::{Asker, QueryPolicy},
+    port::BURST,
+    simd::{Simd, Work},
     stats::{Counter, DropReason},
 };
 use std::net::IpAddr;
+use tagged::LookBehindTags;
 
 /// State of a closer look.
 pub struct Closer<'a, 'b> {
@@ -35,13 +49,67 @@ pub struct Closer<'a, 'b> {
     pub job: &'a mut Job<'b>,
 }
 
+/// Closer look at the frames whose bits are set in `left`.
+pub struct LookCloser<'a, 'b, 'c> {
+    pub closer: Closer<'b, 'c>,
+    pub glances: &'a [Glance],
+    pub slots: &'a mut [Slot],
+    pub left: u64,
+}
+
+impl Work for LookCloser<'_, '_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let LookCloser { mut closer, glances, slots, mut left } = self;
+        // There are as many as frames in a burst, which saves bounds checks.
+        let (Some(glances), Some(slots)) = (glances.first_chunk::<BURST>(), slots.first_chunk_mut::<BURST>())
+        else {
+            return;
+        };
+        while left != 0 {
+            let nth = left.trailing_zeros() as usize % BURST;
+            left &= left - 1;
+            let slot = &mut slots[nth];
+            let glance = &glances[nth];
+            // Asked first, since a flood of packets that are not seen must not cost more than others.
+            let is_finished = glance.seen != Seen::Nothing
+                && match glance.seen {
+                    Seen::V4 | Seen::MissedV4 => closer.resume::<S, V4>(simd, slot, nth, glance),
+                    Seen::V6 | Seen::MissedV6 => closer.resume::<S, V6>(simd, slot, nth, glance),
+                    _ => false,
+                };
+            if !is_finished && !closer.look(simd, slot, nth) {
+                slot.verdict = closer.finish(slot, nth);
+            }
+            if closer.payer.is_some() {
+                closer.charge(slot, nth);
+            }
+        }
+    }
+}
+
 impl Closer<'_, '_> {
+    /// Finishes the `nth` frame of the burst in few steps. Returns false if that is not possible.
+    #[inline(always)]
+    fn look<S: Simd>(&mut self, simd: S, slot: &mut Slot, nth: usize) -> bool {
+        let kind = EtherType::of(self.job.frames.window(&self.job.burst[nth]));
+        if kind == EtherType::IPV4 {
+            self.finish_plain::<S, V4>(simd, slot, nth)
+        } else if kind == EtherType::IPV6 {
+            self.finish_plain::<S, V6>(simd, slot, nth)
+        } else {
+            simd.apart(LookBehindTags { closer: self, slot, nth })
+        }
+    }
+
     /// Finishes the `nth` frame of the burst. Parses its query into the slot, and writes there the
     /// outcome for the log.
+    #[inline(never)]
     pub fn finish(&mut self, slot: &mut Slot, nth: usize) -> Verdict {
-        let Slot { query, group, outcome, list, rcode, .. } = slot;
-        let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
-        let frame = &mut burst[nth];
+        let Job { checksums, frames, burst, stats, .. } = &mut *self.job;
+        let frame = &burst[nth];
         let packet = frames.packet(frame);
         let (envelope, len) = match Envelope::open(packet, *checksums) {
             Ok(opened) => opened,
@@ -54,14 +122,39 @@ impl Closer<'_, '_> {
         let message = &packet[envelope.message()..][..len];
         let Some(client) = envelope.client(packet) else { return self.drop(DropReason::BadLength) };
         let asker = Asker { client: client.ip(), connected: false, now: self.unix };
-        let policy = self.policy;
-        let (verdict, options) = policy.read(message, query, &asker);
+        let (verdict, options) = self.policy.read(message, &mut slot.query, &asker);
         if let Err(Reject::Drop(reason)) = verdict {
             return self.drop(reason);
         }
-        match limit(self.limiter.as_deref_mut(), &mut self.payer, policy, query, &asker) {
+        self.answer(slot, nth, (len, asker), verdict, options)
+    }
+
+    /// Answers the query that the slot holds, whose message has `len` bytes and asks for no options.
+    #[inline(always)]
+    fn answer_plainly<P: Plain>(&mut self, slot: &mut Slot, nth: usize, len: usize) -> Verdict {
+        let client = P::client(self.job.frames.window(&self.job.burst[nth]));
+        if self.limiter.is_none() {
+            return self.look_up(slot, nth, (len, client), &Options::default());
+        }
+        let asker = Asker { client, connected: false, now: self.unix };
+        self.answer(slot, nth, (len, asker), Ok(()), Options::default())
+    }
+
+    /// Answers the query that the slot holds, whose message has `len` bytes.
+    #[inline(never)]
+    fn answer(
+        &mut self,
+        slot: &mut Slot,
+        nth: usize,
+        (len, asker): (usize, Asker),
+        verdict: Result<(), Reject<'_>>,
+        options: Options<'_>,
+    ) -> Verdict {
+        let Slot { query, group, outcome, rcode, envelope, .. } = &mut *slot;
+        let envelope = *envelope;
+        match limit(self.limiter.as_deref_mut(), &mut self.payer, self.policy, query, &asker) {
             None => {}
-            Some(Action::DryRun) => stats.add(Counter::LimitDryRun, 1),
+            Some(Action::DryRun) => self.job.stats.add(Counter::LimitDryRun, 1),
             Some(Action::Slip) if verdict.is_ok() => {
                 (*outcome, *rcode) = (Outcome::Rejected, rcode::NOERROR.into());
                 return self.slip(query, envelope, options, nth);
@@ -76,9 +169,26 @@ impl Closer<'_, '_> {
             (*outcome, *rcode) = (Outcome::Rejected, reject.rcode());
             return self.reject(query, envelope, reject, options, nth);
         }
+        self.look_up(slot, nth, (len, asker.client), &options)
+    }
+
+    /// Looks up the answer to the query that the slot holds, whose message has `len` bytes.
+    #[inline(never)]
+    fn look_up(
+        &mut self,
+        slot: &mut Slot,
+        nth: usize,
+        (len, client): (usize, IpAddr),
+        options: &Options<'_>,
+    ) -> Verdict {
+        let Slot { query, group, outcome, list, rcode, envelope, .. } = slot;
+        let (policy, envelope) = (self.policy, *envelope);
+        let Job { now, checksums, frames, burst, stats, tally } = &mut *self.job;
+        let frame = &mut burst[nth];
+        let packet = frames.packet(frame);
         // Frames of kernel sockets have made-up MAC addresses.
         let sender = || (*checksums != Checksums::Unused).then(|| MacAddress::of_source(packet)).flatten();
-        *group = policy.groups.of_sender(asker.client, sender);
+        *group = policy.groups.of_sender(client, sender);
         match self.cache.lookup_for(*group, self.hash.of(&query.key), &query.key, *now) {
             Some(hit) => {
                 let (age, verdict) = match hit.freshness {
@@ -105,7 +215,7 @@ impl Closer<'_, '_> {
                     None => count(hit.view.status, age, stats, tally),
                 }
                 let buffer = frames.buffer(frame);
-                let limits = self.rules.limits(query, options, self.largest.to(envelope));
+                let limits = self.rules.limits(query, *options, self.largest.to(envelope));
                 let view = hit.view.by(hit.list.and_then(|list| policy.name_of_list(list)));
                 let reply = reply::answer(&mut buffer[envelope.message()..], len, query, view, age, &limits);
                 stats.add(Counter::Truncated, u64::from(reply.cut));
@@ -159,25 +269,26 @@ impl Closer<'_, '_> {
     ) -> Verdict {
         let Job { frames, burst, stats, .. } = &mut *self.job;
         let frame = &mut burst[nth];
-        stats.add(
-            match reject {
-                Reject::BadVersion => Counter::BadVers,
-                Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
-                Reject::Identity(_) => Counter::Identity,
-                Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
-                Reject::Header(rcode::NOTIMP) => Counter::NotImp,
-                Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
-                Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) | Reject::Notify => {
-                    Counter::Refused
-                }
-            },
-            1,
-        );
+        stats.add(counter(reject), 1);
         let buffer = frames.buffer(frame);
         let limits = self.rules.limits(query, options, self.largest.to(envelope));
         let len = reply::reject(&mut buffer[envelope.message()..], query, reject, &limits);
         frame.set_len(envelope.seal(buffer, len, None));
         Verdict::Reply
+    }
+}
+
+/// Returns the counter of rejections for a reason.
+#[inline(always)]
+fn counter(reject: Reject<'_>) -> Counter {
+    match reject {
+        Reject::BadVersion => Counter::BadVers,
+        Reject::Denied | Reject::Header(rcode::REFUSED) => Counter::Denied,
+        Reject::Identity(_) => Counter::Identity,
+        Reject::BadCookie | Reject::NoQuestion => Counter::Cookie,
+        Reject::Header(rcode::NOTIMP) => Counter::NotImp,
+        Reject::Header(_) | Reject::Question(rcode::FORMERR) => Counter::FormErr,
+        Reject::Question(_) | Reject::NotRecursive | Reject::Drop(_) | Reject::Notify => Counter::Refused,
     }
 }
 

@@ -91,6 +91,10 @@ pub enum Seen {
     Wide,
     /// A question that a special answer was given to.
     Special,
+    /// A question of one block over IPv4 that has no entry.
+    MissedV4,
+    /// A question of one block over IPv6 that has no entry.
+    MissedV6,
 }
 
 impl Seen {
@@ -98,6 +102,16 @@ impl Seen {
     #[inline(always)]
     pub fn is_seen(self) -> bool {
         matches!(self, Seen::V4 | Seen::V6 | Seen::AskingV4 | Seen::AskingV6)
+    }
+
+    /// Returns the kind if the question has no entry.
+    #[inline(always)]
+    pub fn missed(self) -> Self {
+        match self {
+            Seen::V4 => Seen::MissedV4,
+            Seen::V6 => Seen::MissedV6,
+            _ => Seen::Nothing,
+        }
     }
 }
 
@@ -263,6 +277,7 @@ impl Glance {
         match self.seen {
             Seen::Nothing | Seen::Wide | Seen::UnsummedV4 | Seen::UnsummedV6 => None,
             Seen::Tagged | Seen::AskingV4 | Seen::AskingV6 => None,
+            Seen::MissedV4 | Seen::MissedV6 => None,
             Seen::V4 | Seen::LongV4 => Some(glanced(false)),
             Seen::V6 | Seen::LongV6 => Some(glanced(true)),
             Seen::Special => {

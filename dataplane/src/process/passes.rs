@@ -92,7 +92,7 @@ impl Work for Passes<'_, '_> {
         for (glance, _) in glances.iter_mut().zip(&*burst) {
             match cache.candidate(glance.spot) {
                 Some(entry) => glance.entry = entry,
-                None => glance.seen = Seen::Nothing,
+                None => glance.seen = glance.seen.missed(),
             }
         }
         let (opt, policy) = (Opt::of(rules.udp_limit), &**policy);
@@ -310,7 +310,7 @@ impl Work for AnswerRare<'_, '_> {
                 simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V6> })
             }
             Seen::V4 | Seen::V6 | Seen::Special | Seen::Tagged | Seen::Wide | Seen::Nothing => Outcome::Left,
-            Seen::UnsummedV4 | Seen::UnsummedV6 => Outcome::Left,
+            Seen::UnsummedV4 | Seen::UnsummedV6 | Seen::MissedV4 | Seen::MissedV6 => Outcome::Left,
         }
     }
 }

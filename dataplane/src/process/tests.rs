@@ -25,6 +25,7 @@ use std::str::FromStr;
 mod census;
 mod limits;
 mod notify;
+mod plain;
 mod policy;
 mod random;
 mod wide;
@@ -57,6 +58,18 @@ impl Logged {
         let question = slot.query.key.question().to_vec();
         let is_answer = slot.verdict.is_reply() && slot.outcome != Outcome::Rejected;
         is_answer.then_some(Logged { source, outcome: slot.outcome, question })
+    }
+}
+
+/// Returns a verdict without what it says of checksums.
+fn without_sums(verdict: Verdict) -> (std::mem::Discriminant<Verdict>, Option<DropReason>, (usize, bool)) {
+    let kind = std::mem::discriminant(&verdict);
+    match verdict {
+        Verdict::Drop(reason) => (kind, Some(reason), (0, false)),
+        Verdict::Punt(envelope) | Verdict::Notify(envelope) | Verdict::ReplyAndRefresh(envelope) => {
+            (kind, None, (envelope.message(), envelope.is_v6()))
+        }
+        Verdict::Reply => (kind, None, (0, false)),
     }
 }
 
@@ -165,6 +178,7 @@ impl Fixture {
         let mut burst = [frame];
         let mut tally = TurnTally::default();
         let Fixture { processor, frames, stats, .. } = self;
+        processor.glances[0].seen = glance::Seen::Nothing;
         let job = &mut Job { now, checksums, frames, burst: &mut burst, stats, tally: &mut tally };
         processor.look_closer(1, job);
         let Processor { slots, glances, wides, .. } = processor;

@@ -84,12 +84,12 @@ impl Wide {
         true
     }
 
-    /// Puts the VLAN tags back that were taken off.
+    /// Puts the VLAN tags back that were taken off. Returns false if there were none.
     #[inline(always)]
-    pub fn tag(&mut self, frames: &mut Frames, frame: &mut Frame) {
+    pub fn tag(&mut self, frames: &mut Frames, frame: &mut Frame) -> bool {
         let tags_len = usize::from(std::mem::take(&mut self.tags_len));
         if tags_len == 0 {
-            return;
+            return false;
         }
         let macs: [u8; MACS] = *bytes(frames.window(frame), 0);
         frame.unskip(tags_len);
@@ -100,6 +100,7 @@ impl Wide {
             4 => *bytes_mut(window, MACS) = *self.tags.first_chunk::<4>().unwrap_or(&[0; 4]),
             _ => *bytes_mut(window, MACS) = self.tags,
         }
+        true
     }
 }
 
@@ -138,7 +139,7 @@ fn complete<S: Simd, P: Plain>(
         Checksums::AllowPartial => is_partial(),
         Checksums::Verify | Checksums::Unused => false,
     };
-    if !is_excused || checksums.are_verified() && !P::is_header_right(window) {
+    if !is_excused || checksums.are_verified() && !P::has_right_header(window) {
         return false;
     }
     if checksums == Checksums::AllowPartial && checksum != [0; 2] {

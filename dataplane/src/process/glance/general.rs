@@ -296,16 +296,16 @@ impl Glance {
 fn may_be_query<P: Plain>(window: &Window, conditions: &Conditions<'_>) -> bool {
     let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
     let may_ask = || {
-        P::is_let_in(window, conditions.access)
+        P::lets_in(window, conditions.access)
             || conditions.checksums == Checksums::Unused && P::is_allowed(window, conditions.access)
     };
-    P::has_plain_headers(window) && P::has_port(window) && header::is_query(start) && may_ask()
+    P::is_udp(window) && P::has_port(window) && header::is_query(start) && may_ask()
 }
 
 /// Whether the checksums of a packet that ends at `end` are right.
 #[inline(always)]
 fn is_right<S: Simd, P: Plain>(simd: S, window: &Window, end: usize) -> bool {
-    P::is_header_right(window)
+    P::has_right_header(window)
         && *bytes(window, P::MESSAGE - 2) != [0; 2]
         && checksum::is_right(P::sum(simd, window, end))
 }

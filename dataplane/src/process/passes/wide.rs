@@ -142,7 +142,10 @@ impl Work for AnswerAllWide<'_, '_> {
                 }
                 passed.note(nth, outcome);
             }
-            wide.tag(last.frames, frame);
+            // The closer look resumes only where the packet is as it was glanced at.
+            if wide.tag(last.frames, frame) && passed.left >> nth & 1 != 0 {
+                glance.seen = Seen::Nothing;
+            }
         }
     }
 }

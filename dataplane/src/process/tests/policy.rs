@@ -11,7 +11,7 @@ use crate::{
     prefix::Prefix,
 };
 
-fn prefixes(texts: &[&str]) -> Vec<Prefix> {
+pub fn prefixes(texts: &[&str]) -> Vec<Prefix> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 

@@ -358,18 +358,6 @@ proptest! {
     }
 }
 
-/// Returns a verdict without what it says of checksums.
-fn without_sums(verdict: Verdict) -> (std::mem::Discriminant<Verdict>, Option<DropReason>, (usize, bool)) {
-    let kind = std::mem::discriminant(&verdict);
-    match verdict {
-        Verdict::Drop(reason) => (kind, Some(reason), (0, false)),
-        Verdict::Punt(envelope) | Verdict::Notify(envelope) | Verdict::ReplyAndRefresh(envelope) => {
-            (kind, None, (envelope.message(), envelope.is_v6()))
-        }
-        Verdict::Reply => (kind, None, (0, false)),
-    }
-}
-
 /// Returns whether the case's packet is answered at a glance.
 fn is_glanced(case: &Case) -> bool {
     let mut f = case.fixture();
