@@ -70,6 +70,11 @@ impl CorePlan {
             left => &self.cores[..left],
         }
     }
+
+    /// Whether each core has a worker, so that the control plane shares its cores with workers.
+    pub fn is_shared(&self) -> bool {
+        self.cores.len() <= self.workers
+    }
 }
 
 /// Pins this thread to these cores. With none given, it runs anywhere.
@@ -118,6 +123,7 @@ mod tests {
         let plan = plan(&[0, 1, 4, 5], Some(2));
         assert_eq!([0, 1].map(|w| plan.of_worker(w)[0].id), [5, 4]);
         assert_eq!(ids(plan.of_control()), [0, 1]);
+        assert!(!plan.is_shared());
     }
 
     #[test]
@@ -125,12 +131,14 @@ mod tests {
         let plan = plan(&[2, 3], Some(3));
         assert_eq!([0, 1, 2].map(|w| plan.of_worker(w)[0].id), [3, 2, 3]);
         assert_eq!(ids(plan.of_control()), [2, 3]);
+        assert!(plan.is_shared());
         assert_eq!([0, 1, 2].map(|w| plan.is_alone(w)), [true, false, false]);
     }
 
     #[test]
     fn one_core_is_left_by_default() {
         assert!(!plan(&[7], None).is_alone(0), "it would spin while the control plane waits for the core");
+        assert!(plan(&[7], None).is_shared());
         assert_eq!(plan(&[0, 1, 2, 3], None).workers(), 3);
         assert_eq!(plan(&[7], None).workers(), 1);
         assert_eq!((plan(&[], None).workers(), plan(&[], None).of_worker(0)), (1, vec![]));

@@ -15,4 +15,5 @@ pub mod message;
 pub mod names;
 pub mod network;
 pub mod printable;
+pub mod shared_core;
 pub mod units;

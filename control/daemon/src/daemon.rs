@@ -24,6 +24,7 @@ use crate::{
     problems::HostProblems,
     process,
     reload::{ConfigSource, Reloader},
+    runtime,
     sandbox::Folders,
     service_manager,
     stop::{self, GRACE, StopSignals},
@@ -32,7 +33,7 @@ use crate::{
     workers::{self, Common, Ended},
 };
 use parking_lot::Mutex;
-use ringdns_common::{backroom::Backroom, cores, counters::Total};
+use ringdns_common::{backroom::Backroom, counters::Total};
 use ringdns_config::{Config, tokens::Token};
 use ringdns_dataplane::{
     clock::Clock, demand::DemandLine, doorbell::Doorbell, log::Line, policy::QueryPolicy, punt::Link,
@@ -61,7 +62,6 @@ use std::{
     },
 };
 use tokio::{
-    runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     sync::{
         mpsc::{Receiver, UnboundedReceiver, channel, unbounded_channel},
@@ -71,8 +71,6 @@ use tokio::{
     time::timeout,
 };
 
-/// Most threads of the control plane: it mostly waits.
-const THREADS_MAX: usize = 4;
 /// Number of file descriptors reserved for everything but questions in flight and TCP connections.
 const OTHER_FILES: usize = 512;
 /// Most NOTIFY messages over UDP that wait for their replies.
@@ -138,10 +136,10 @@ pub fn run(
         tap: tap.clone(),
         host_problems: host_problems.clone(),
     };
-    let Entrance { steering, tally, watch, workers, receiving, spare_cores } =
+    let Entrance { steering, tally, watch, workers, receiving, spare_cores, is_shared } =
         entrance::open(&claim.listen, &common)?;
 
-    let runtime = runtime(spare_cores.clone())?;
+    let runtime = runtime::on_cores(spare_cores.clone(), is_shared)?;
     let bans = Bans::new(clock, config.rate_limit.as_ref(), &config.lists.groups);
     let plane = Plane {
         config,
@@ -204,17 +202,6 @@ pub fn listener(
     log: Option<Arc<QueryLog>>,
 ) -> Arc<Listener> {
     Listener::new(resolver, policy, workers::rules(config), config.tcp, log)
-}
-
-/// Returns a small runtime on the cores that no worker has to itself.
-fn runtime(spare_cores: Vec<core_affinity::CoreId>) -> io::Result<Runtime> {
-    let threads = spare_cores.len().clamp(1, THREADS_MAX);
-    Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name("control")
-        .on_thread_start(move || cores::sit(&spare_cores))
-        .enable_all()
-        .build()
 }
 
 /// Control plane.

@@ -36,6 +36,8 @@ pub struct Entrance {
     pub receiving: Arc<Receiving>,
     /// Cores that no worker has to itself.
     pub spare_cores: Vec<CoreId>,
+    /// Whether workers are pinned to these cores, since each core has one.
+    pub is_shared: bool,
 }
 
 /// Opens AF_XDP or kernel sockets, as configured. Kernel sockets replace AF_XDP if that fails and
@@ -76,6 +78,7 @@ fn over_kernel(
         workers,
         receiving: Arc::new(Receiving::over_sockets(receiving)),
         spare_cores: plan.of_control().to_vec(),
+        is_shared: plan.is_shared(),
     })
 }
 
@@ -95,7 +98,8 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         workers.add(WorkerPlan { source, cores, cache_bytes: cache.bytes_per_worker, alone }, common)
     })?;
     let seats = workers.seats().to_vec();
-    let spare_cores = cores::CorePlan::new(Some(seats.len())).of_control().to_vec();
+    let plan = cores::CorePlan::new(Some(seats.len()));
+    let (spare_cores, is_shared) = (plan.of_control().to_vec(), plan.is_shared());
     let source = PortSource::Sockets(listen.to_vec());
     let cache_bytes = cache.bytes_per_worker.min(BEHIND_BYTES);
     workers.add(WorkerPlan { source, cores: spare_cores.clone(), cache_bytes, alone: false }, common)?;
@@ -125,7 +129,7 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
         receiving: receiving.clone(),
     };
     let watch = Some(Watch::over(watched, interfaces, attached));
-    Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores })
+    Ok(Entrance { steering, tally: Some(tally), watch, workers, receiving, spare_cores, is_shared })
 }
 
 fn attach_mode(mode: XdpMode) -> AttachMode {

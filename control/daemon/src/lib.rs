@@ -41,6 +41,7 @@ pub mod probe;
 pub mod problems;
 pub mod process;
 pub mod reload;
+mod runtime;
 pub mod sandbox;
 pub mod service_manager;
 pub mod stop;

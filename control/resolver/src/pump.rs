@@ -5,6 +5,7 @@
 //! is left behind.
 
 use crate::{Resolver, Turn};
+use ringdns_common::shared_core;
 use ringdns_dataplane::{
     doorbell::Doorbell,
     punt::{Link, Punt, Purpose},
@@ -21,8 +22,9 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Most punts taken from one worker before the next worker's turn.
-const TURN: usize = 64;
+/// Most punts taken from one worker before the next worker's turn, and before a core that is shared is
+/// yielded.
+const TURN: usize = 32;
 
 /// NOTIFY that waits for its reply.
 pub struct WaitingNotify {
@@ -63,6 +65,7 @@ pub async fn run(
             // Hits in the host tier need no await; without this, a flood of them would starve the
             // questions in flight.
             tokio::task::yield_now().await;
+            shared_core::end_step();
         }
         bell.arm();
         if !links.iter().any(|link| link.has_punts()) {

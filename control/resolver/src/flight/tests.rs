@@ -1,8 +1,8 @@
 //! Resolver against upstreams on loopback that fail, lie and answer late.
 
 use super::*;
-use crate::resolved::Client;
-use ringdns_common::names;
+use crate::{pump, resolved::Client};
+use ringdns_common::{names, shared_core};
 use ringdns_config::{CacheConfig, Config, UpstreamConfig};
 use ringdns_dataplane::{
     checksum::Checksums,
@@ -18,7 +18,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 const LONG: Duration = Duration::from_secs(5);
 

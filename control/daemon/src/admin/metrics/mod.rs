@@ -5,7 +5,7 @@ mod overview;
 use super::{Service, exposition::Families};
 use crate::{nic::LinkState, panics, process::resource_usage};
 use ringdns_api::{ListState, ProblemKind};
-use ringdns_common::counters::Total;
+use ringdns_common::{counters::Total, shared_core};
 use ringdns_dataplane::{
     group::Group,
     latency::Latencies,
@@ -178,6 +178,11 @@ fn process(families: &mut Families) {
     let name = "process_cpu_seconds_total";
     families.counters(name, "CPU time since the start in seconds.");
     families.sample(&[], taken.cpu_secs);
+    families.counter(
+        "ringdns_control_yields_total",
+        "Times that the control plane yielded a core that it shares with a worker.",
+        shared_core::YIELDS.get(),
+    );
 }
 
 /// Adds the lists. Counters of a list outlive it.

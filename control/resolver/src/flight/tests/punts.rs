@@ -85,6 +85,34 @@ async fn a_worker_is_woken_once_a_turn_and_only_if_it_sleeps() {
     assert!(!rung(), "it has not gone to sleep again");
 }
 
+/// The count of yields is that of the process, so this is one test.
+#[tokio::test]
+async fn pump_and_sockets_yield_a_core_that_they_share() {
+    const PUNTS: usize = 512;
+    let fake = Upstream::with_ttl(60);
+    let resolver = resolver(&[upstream(fake.address(), LONG)]);
+    let known = Arc::new(Answer::error(rcode::NXDOMAIN, None, resolver.clock().secs(), 60));
+    resolver.host().insert(&key("www.example.com"), known, 0);
+    let bell = Arc::new(Doorbell::new().unwrap());
+    let link = Arc::new(Link::new(0, PUNTS, PUNTS, bell.clone(), Arc::default()).unwrap());
+    shared_core::set_shared(true);
+    let before = shared_core::YIELDS.get();
+    for _ in 0..PUNTS {
+        link.punt(punted_from(Ipv4Addr::new(10, 53, 0, 1), "www.example.com", 7)).unwrap();
+    }
+    let pump = tokio::spawn(pump::run(vec![link.clone()], bell, resolver.clone(), mpsc::channel(1).0));
+    for _ in 0..PUNTS {
+        returned(&link).await;
+    }
+    pump.abort();
+    let by_pump = shared_core::YIELDS.get() - before;
+    assert!(by_pump > 0);
+    for n in 0..16 {
+        resolver.resolve(&key(&format!("{n}.example.com"))).await;
+    }
+    assert!(shared_core::YIELDS.get() - before > by_pump, "the sockets");
+}
+
 #[tokio::test]
 async fn a_worker_keeps_its_expired_answer_when_renewal_fails() {
     let refused = failing(5);

@@ -28,6 +28,7 @@ mod socket;
 use crate::upstream::{Addresses, AskError, Upstream, attempt::Attempt, is_lack, turn::Turn};
 use parking_lot::Mutex;
 use rand::Rng;
+use ringdns_common::shared_core;
 use rustix::{
     event::{Timespec, epoll},
     fd::OwnedFd,
@@ -61,7 +62,7 @@ pub const AGE_MAX: Duration = Duration::from_secs(1);
 /// this often in 65,536.
 pub const NEAR_MISSES_MAX: usize = 3;
 /// Most sockets that are read before other tasks have their turn.
-const EVENTS: usize = 64;
+const EVENTS: usize = 32;
 
 /// Sockets of an upstream.
 pub struct Sockets(Mutex<SocketPool>);
@@ -290,6 +291,9 @@ async fn serve(upstream: Arc<Upstream>, attendant: Arc<Attendant>) {
         if due <= now {
             give_up(&upstream, now, &mut turn);
         }
+        // First the worker is woken.
+        drop(turn);
+        shared_core::end_step();
     }
 }
 
