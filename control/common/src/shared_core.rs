@@ -2,11 +2,10 @@
 //!
 //! The kernel lets a thread run until its slice is over, and looks at that once a tick. So a thread
 //! with much to do keeps a worker waiting for up to 4 ms (`CONFIG_HZ=250`), and with it the hits that
-//! arrive meanwhile. A lower priority makes that rarer, but does not bound it, and a core that is full
-//! of hits would have little time left for misses. So a thread that shares its core yields it between
-//! two steps of its work once its turn has taken [`TURN_MAX`]. The worker runs then if it has
-//! something to do and has had no more than its part of the core. Otherwise the yield costs a system
-//! call.
+//! arrive meanwhile. With a lower priority, the worker would run after each few answers, and misses
+//! would cost twice as much. So a thread that shares its core yields it between two steps of its work
+//! once its turn has taken [`TURN_MAX`]. The worker runs then if it has something to do and has had no
+//! more than its part of the core. Otherwise the yield costs a system call.
 
 use crate::counters::Counter;
 use std::{
