@@ -20,10 +20,7 @@ use ringdns_resolver::{
     message::{Message, Record},
 };
 use serde::Deserialize;
-use std::{
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{sync::LazyLock, time::Duration};
 use tokio::time::timeout;
 use utoipa::IntoParams;
 
@@ -74,7 +71,7 @@ pub(super) async fn entry(
 }
 
 /// Returns an entry of the host cache at `now`, with its records or without.
-pub(super) fn view(key: &StoredKey, entry: &Arc<Entry>, now: Secs, has_records: bool) -> EntryView {
+pub(super) fn view(key: &StoredKey, entry: &Entry, now: Secs, has_records: bool) -> EntryView {
     let answer = &entry.answer;
     let asked = key.asked();
     EntryView {

@@ -31,7 +31,7 @@ pub struct ExplainedMiss {
 /// Knowledge about a question.
 pub struct Explanation {
     /// Entries of the host tier of the client's group, of all variants of the question.
-    pub entries: Vec<(StoredKey, Arc<Entry>)>,
+    pub entries: Vec<(StoredKey, Entry)>,
     /// Last misses of all variants of the question.
     pub misses: Vec<ExplainedMiss>,
     /// Whether it is about a special-use name, for which no upstream is asked.
@@ -71,7 +71,7 @@ impl Resolver {
         &self,
         resolver: &Resolver,
         asked: Asked<'_>,
-        entries: &[(StoredKey, Arc<Entry>)],
+        entries: &[(StoredKey, Entry)],
     ) -> Vec<ExplainedMiss> {
         let variants = [(false, false), (true, false), (false, true), (true, true)];
         let keys = variants.into_iter().filter_map(|(dnssec_ok, checking_disabled)| {

@@ -22,7 +22,7 @@ const REFUSED_AFTER: Duration = Duration::from_secs(1);
 
 impl Resolver {
     /// Returns the answer that may be used if resolution fails: expired or not, but no failure.
-    pub(super) fn stale(&self, key: &Key) -> Option<Arc<Entry>> {
+    pub(super) fn stale(&self, key: &Key) -> Option<Entry> {
         let now = self.clock().secs();
         self.host.peek(key).filter(|entry| now < entry.answer.dead() && !entry.answer.status.is_failure())
     }
@@ -34,9 +34,9 @@ impl Resolver {
         self.counters.failed.inc();
         match self.stale(key) {
             Some(entry) => {
-                entry.put_off(now.saturating_add(RECHECK));
+                self.host.put_off(key, now.saturating_add(RECHECK));
                 self.counters.stale_on_failure.inc();
-                self.host_answer(entry.answer.clone(), generation)
+                self.host_answer(entry.answer, generation)
             }
             None => {
                 let Failed::Upstreams(ede) = failed else { return self.refusal() };
@@ -58,8 +58,8 @@ impl Resolver {
         tokio::spawn(async move {
             tokio::time::sleep(patience).await;
             let Some(entry) = self.stale(&key) else { return };
-            entry.put_off(self.clock().secs().saturating_add(RECHECK));
-            let (answer, generation) = (entry.answer.clone(), flight.generation());
+            self.host.put_off(&key, self.clock().secs().saturating_add(RECHECK));
+            let (answer, generation) = (entry.answer, flight.generation());
             let resolved = self.policed(&key, self.host_answer(answer, generation));
             let seats = self.lane(lane).leave(&flight, |waiter| !waiter.is_renewal());
             self.counters.stale_on_delay.add(seats.len() as u64);

@@ -309,7 +309,7 @@ impl Resolver {
                     }
                     self.refresh(key, turn);
                 }
-                entry.answer.clone()
+                entry.answer
             }
             Found::Missing => return None,
         };
@@ -353,10 +353,10 @@ impl Resolver {
         // An answer that landed since the caller's lookup is in the host tier by now.
         let renews = waiter.as_ref().and_then(Waiter::renews);
         let landed = || {
-            let (answer, now) = (&self.host.peek(key)?.answer, self.clock().secs());
+            let (answer, now) = (self.host.peek(key)?.answer, self.clock().secs());
             let due = renews.map_or_else(|| answer.is_due(now), |received| answer.received <= received);
             let fresh = now < answer.expires() && !(refresh && (answer.status.is_failure() || due));
-            fresh.then(|| self.host_answer(answer.clone(), generation))
+            fresh.then(|| self.host_answer(answer, generation))
         };
         let validator = setup.validator.as_ref().filter(|validator| validator.concerns(key));
         let lane = Lane::of(asker, validator.is_some());

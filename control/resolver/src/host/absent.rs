@@ -1,13 +1,14 @@
 //! Names that do not exist: an NXDOMAIN holds for every type of its name (RFC 2308 section 5).
 
-use super::{EntryWeight, Noted, StoredKey};
-use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter, sync::Cache};
+use super::store::Store;
+use arrayvec::ArrayVec;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
+        QUESTION_MAX,
         answer::Answer,
         header,
-        key::{Asked, Key},
+        key::{Asked, Flags, Key},
         rcode, rtype,
     },
 };
@@ -21,7 +22,7 @@ const ANY_TYPE: [u8; 2] = [0, 0];
 
 /// NXDOMAIN answers by name, class and flags.
 pub(super) struct AbsentNames {
-    names: Cache<StoredKey, Arc<Answer>, AbsentWeight, DefaultHashBuilder, Silent>,
+    names: Store,
     /// Whether an authentic NXDOMAIN was ever stored. Few appliances without validation see one.
     any_secure: AtomicBool,
 }
@@ -29,9 +30,8 @@ pub(super) struct AbsentNames {
 impl AbsentNames {
     /// Returns a store of `bytes`.
     pub fn new(bytes: u64) -> Self {
-        let items = usize::try_from(bytes / super::TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
-        let names = Cache::with(items, bytes, AbsentWeight, DefaultHashBuilder::default(), Silent);
-        AbsentNames { names, any_secure: AtomicBool::new(false) }
+        // Evictions are not counted: the answers are in the host cache too.
+        AbsentNames { names: Store::new(bytes, Box::new(|_| {})), any_secure: AtomicBool::new(false) }
     }
 
     /// Changes the most bytes of the store.
@@ -41,7 +41,7 @@ impl AbsentNames {
 
     /// Takes note of an answer that is being stored for a question: the name does not exist, or it
     /// does after all.
-    pub fn learn(&self, key: &Key, answer: &Arc<Answer>) {
+    pub fn learn(&self, key: &Key, answer: &Answer) {
         if key.asked().qtype() == rtype::DS {
             return;
         }
@@ -49,7 +49,7 @@ impl AbsentNames {
             if is_secure(answer) {
                 self.any_secure.store(true, Relaxed);
             }
-            self.names.insert(by_name(key), answer.clone());
+            self.names.insert(by_name(key).asked(), answer);
         } else if !answer.status.is_failure() {
             self.forget(key);
         }
@@ -57,24 +57,30 @@ impl AbsentNames {
 
     /// Removes the name of a question.
     pub fn forget(&self, key: &Key) {
-        if !self.names.is_empty() {
-            self.names.remove(&by_name(key));
+        if self.names.len() > 0 {
+            self.names.remove_if(by_name(key).asked(), |_| true);
         }
     }
 
     /// Returns a fresh NXDOMAIN for the name of a question.
     pub fn get(&self, key: &Key, now: Secs) -> Option<Arc<Answer>> {
         // The parent answers for DS, perhaps at another upstream (RFC 4035 section 2.4).
-        if self.names.is_empty() || key.asked().qtype() == rtype::DS {
+        if self.names.len() == 0 || key.asked().qtype() == rtype::DS {
             return None;
         }
-        self.names.get(&by_name(key)).filter(|answer| now < answer.expires())
+        self.find(by_name(key).asked(), now)
+    }
+
+    /// Returns a fresh answer.
+    fn find(&self, asked: Asked<'_>, now: Secs) -> Option<Arc<Answer>> {
+        let found = self.names.get(asked, now, |_| false)?;
+        Some(found.answer).filter(|answer| now < answer.expires())
     }
 
     /// Returns a fresh NXDOMAIN for a name above that of a question, and that name; `secure`: only one
     /// that was validated.
     pub fn above<'a>(&self, key: &'a Key, secure: bool, now: Secs) -> Option<(&'a [u8], Arc<Answer>)> {
-        let is_empty = if secure { !self.any_secure.load(Relaxed) } else { self.names.is_empty() };
+        let is_empty = if secure { !self.any_secure.load(Relaxed) } else { self.names.len() == 0 };
         if is_empty || key.asked().qtype() == rtype::DS {
             return None;
         }
@@ -84,9 +90,8 @@ impl AbsentNames {
             at += 1 + usize::from(*name.get(at)?);
             // The root exists.
             name.get(at).filter(|len| **len > 0)?;
-            let noted = Noted(Asked { question: stored.question.get(at..)?, flags: stored.flags });
-            let found = self.names.get(&noted);
-            let found = found.filter(|answer| now < answer.expires() && (!secure || is_secure(answer)));
+            let found = self.find(Asked { question: stored.question.get(at..)?, flags: stored.flags }, now);
+            let found = found.filter(|answer| !secure || is_secure(answer));
             if let Some(answer) = found {
                 return Some((name.get(at..)?, answer));
             }
@@ -94,13 +99,13 @@ impl AbsentNames {
     }
 
     /// Removes the names that `covered` tells.
-    pub fn purge(&self, covered: impl Fn(&StoredKey) -> bool) {
-        self.names.retain(|key, _| !covered(key));
+    pub fn purge(&self, covered: impl Fn(&[u8]) -> bool) {
+        self.names.retain(|asked| !covered(asked.name()));
     }
 
     /// Returns the bytes in use.
     pub fn bytes(&self) -> u64 {
-        self.names.weight()
+        self.names.bytes()
     }
 }
 
@@ -115,29 +120,24 @@ fn is_secure(answer: &Answer) -> bool {
     answer.status.flags() & header::AD != 0
 }
 
-/// Returns the key of a question's name.
-fn by_name(key: &Key) -> StoredKey {
-    let Asked { question, flags } = key.asked();
-    let mut question: Box<[u8]> = question.into();
-    let at = question.len() - 4;
-    question[at..at + 2].copy_from_slice(&ANY_TYPE);
-    StoredKey { question, flags }
+/// Key of a name, for all types.
+struct NameKey {
+    question: ArrayVec<u8, QUESTION_MAX>,
+    flags: Flags,
 }
 
-#[derive(Clone)]
-struct AbsentWeight;
-
-impl Weighter<StoredKey, Arc<Answer>> for AbsentWeight {
-    fn weight(&self, key: &StoredKey, answer: &Arc<Answer>) -> u64 {
-        EntryWeight::of(key, answer)
+impl NameKey {
+    fn asked(&self) -> Asked<'_> {
+        Asked { question: &self.question, flags: self.flags }
     }
 }
 
-/// Evictions are not counted: the answers are in the host cache too.
-#[derive(Clone)]
-struct Silent;
-
-impl Lifecycle<StoredKey, Arc<Answer>> for Silent {
-    type RequestState = ();
-    fn on_evict(&self, (): &mut (), _: StoredKey, _: Arc<Answer>) {}
+/// Returns the key of a question's name.
+fn by_name(key: &Key) -> NameKey {
+    let Asked { question, flags } = key.asked();
+    let mut any: ArrayVec<u8, QUESTION_MAX> = question.iter().copied().take(QUESTION_MAX).collect();
+    if let Some([t1, t0, _, _]) = any.last_chunk_mut() {
+        [*t1, *t0] = ANY_TYPE;
+    }
+    NameKey { question: any, flags }
 }

@@ -1,7 +1,6 @@
 //! Recent demand for an entry.
 
 use ringdns_dataplane::clock::Secs;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Half-life of the count, in seconds.
 pub const HALF_LIFE: Secs = 120;
@@ -9,30 +8,38 @@ pub const HALF_LIFE: Secs = 120;
 /// Count that halves every [`HALF_LIFE`]. The low 16 bits hold the count, the high ones the number
 /// of the half-life in which it was current. No task has to halve counts: each is brought up to
 /// date when it is read or raised.
-#[derive(Debug, Default)]
-pub struct Demand(AtomicU32);
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand(u32);
 
 impl Demand {
     /// Returns a demand of `count` at `now`.
     pub fn new(count: u16, now: Secs) -> Self {
-        Demand(AtomicU32::new(packed(count, now)))
+        Demand(packed(count, now))
     }
 
     /// Returns the count at `now`.
     pub fn get(&self, now: Secs) -> u16 {
-        faded(self.0.load(Relaxed), now)
+        faded(self.0, now)
     }
 
-    /// Counts `n` more. One of two concurrent additions may be lost.
-    pub fn add(&self, n: u16, now: Secs) {
-        let count = faded(self.0.load(Relaxed), now).saturating_add(n);
-        self.0.store(packed(count, now), Relaxed);
+    /// Counts `n` more.
+    pub fn add(&mut self, n: u16, now: Secs) {
+        self.0 = packed(faded(self.0, now).saturating_add(n), now);
     }
-}
 
-impl Clone for Demand {
-    fn clone(&self) -> Self {
-        Demand(AtomicU32::new(self.0.load(Relaxed)))
+    /// Whether nothing was ever counted.
+    pub(super) fn is_zero(self) -> bool {
+        self.0 as u16 == 0
+    }
+
+    /// Returns count and half-life as they are kept.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the demand that is kept as these bits.
+    pub(super) fn from_bits(bits: u32) -> Self {
+        Demand(bits)
     }
 }
 
@@ -52,7 +59,7 @@ mod tests {
 
     #[test]
     fn it_rises_with_each_question_and_halves_with_time() {
-        let demand = Demand::default();
+        let mut demand = Demand::default();
         assert_eq!((demand.get(0), demand.get(1_000_000)), (0, 0));
         for _ in 0..12 {
             demand.add(1, 10_000);
@@ -60,7 +67,8 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4].map(|n| demand.get(10_000 + n * HALF_LIFE)), [12, 6, 3, 1, 0]);
         demand.add(1, 10_000 + HALF_LIFE);
         assert_eq!(demand.get(10_000 + HALF_LIFE), 7);
-        assert_eq!(demand.clone().get(10_000 + 2 * HALF_LIFE), 3, "a copy fades on");
+        let copy = Demand::from_bits(demand.bits());
+        assert_eq!(copy.get(10_000 + 2 * HALF_LIFE), 3, "a copy fades on");
         assert_eq!(demand.get(10_000 + 100 * HALF_LIFE), 0);
         demand.add(u16::MAX, 20_000);
         demand.add(9, 20_000);

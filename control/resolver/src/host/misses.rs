@@ -3,7 +3,6 @@
 //! Both are tables of fixed size, in which a newer note replaces an older one. They are written when an
 //! answer leaves and when a question takes off, never on the path of a hit.
 
-use super::{Entry, StoredKey};
 use parking_lot::Mutex;
 use ringdns_dataplane::{
     clock::{Clock, Secs},
@@ -146,15 +145,15 @@ impl Misses {
     }
 
     /// Remembers that the answer to a question expired, which was then.
-    pub fn note_expired(&self, key: &StoredKey, entry: &Entry) {
-        self.gone.note(self.hash(key.asked()), entry.answer.expires(), MissCause::Expired);
+    pub fn note_expired(&self, asked: Asked<'_>, expired: Secs) {
+        self.gone.note(self.hash(asked), expired, MissCause::Expired);
     }
 
-    /// Remembers a lookup that found nothing, or an answer that has expired.
-    pub fn note_miss(&self, asked: Asked<'_>, expired: Option<&Entry>, now: Secs) {
+    /// Remembers a lookup that found nothing, or an answer that expired at `expired`.
+    pub fn note_miss(&self, asked: Asked<'_>, expired: Option<Secs>, now: Secs) {
         let hash = self.hash(asked);
-        if let Some(entry) = expired {
-            self.gone.note(hash, entry.answer.expires(), MissCause::Expired);
+        if let Some(expired) = expired {
+            self.gone.note(hash, expired, MissCause::Expired);
         }
         let cause = self.gone.find(hash).map_or(MissCause::Unknown, |(_, cause)| cause);
         self.missed.note(hash, now, cause);
@@ -191,7 +190,7 @@ impl Misses {
 mod tests {
     use super::*;
     use ringdns_common::names;
-    use ringdns_dataplane::dns::{answer::Answer, key::Key, rcode};
+    use ringdns_dataplane::dns::key::Key;
 
     /// Time of the test.
     const NOW: Secs = 100;
@@ -220,9 +219,7 @@ mod tests {
             misses.note_miss(www.asked(), None, 110);
             assert_eq!(misses.last(www.asked()), Some(Miss { at: 110, cause, since: Some(100) }));
         }
-        let answer = Answer { received: 50, ..Answer::error(rcode::NOERROR, None, 50, 40) };
-        let entry = Entry::new(Arc::new(answer), Default::default());
-        misses.note_miss(www.asked(), Some(&entry), 120);
+        misses.note_miss(www.asked(), Some(90), 120);
         let expired = Miss { at: 120, cause: MissCause::Expired, since: Some(90) };
         assert_eq!(misses.last(www.asked()), Some(expired));
         // It left once more after that lookup, which had another cause.

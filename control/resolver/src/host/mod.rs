@@ -11,8 +11,13 @@
 
 mod absent;
 mod demand;
+mod index;
 mod misses;
+mod packed;
+mod records;
 mod scopes;
+mod shard;
+mod store;
 mod stored;
 mod types;
 
@@ -22,7 +27,6 @@ pub use demand::{Demand, HALF_LIFE};
 use misses::Misses;
 pub use misses::{Miss, MissCause, PurgeNote};
 use parking_lot::RwLock;
-use quick_cache::{Lifecycle, Weighter, sync::Cache};
 use ringdns_common::counters;
 pub use ringdns_dataplane::purge::{NameSet, Purge};
 use ringdns_dataplane::{
@@ -37,22 +41,14 @@ use ringdns_dataplane::{
 use scopes::Scopes;
 use std::sync::{
     Arc,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
-use stored::Noted;
-pub use stored::StoredKey;
+use store::Store;
+pub use stored::{Seen, StoredKey};
 use types::SeenTypes;
-
-/// Typical weight of an entry with a few records, in bytes: a guess for sizing the index.
-const TYPICAL_BYTES: u64 = 384;
 
 /// Part of the store's bytes for names that do not exist: one sixteenth.
 const ABSENT_PART: u64 = 16;
-
-/// Bytes that an entry takes beside its name and wire bytes: the structs, the index slot, and the
-/// allocator's headers of the five allocations.
-const OVERHEAD: usize =
-    size_of::<StoredKey>() + size_of::<Arc<Entry>>() + size_of::<Entry>() + size_of::<Answer>() + 32 + 5 * 16;
 
 counters! {
     /// Counters of the host tier.
@@ -80,31 +76,21 @@ counters! {
     }
 }
 
-/// Answer, and the time at which to try again to renew it.
-#[derive(Debug)]
+/// Copy of an entry: its answer, and the time at which to try again to renew it.
+#[derive(Clone, Debug)]
 pub struct Entry {
     /// Answer.
     pub answer: Arc<Answer>,
     /// Time before which no refresh is tried again.
-    recheck: AtomicU32,
+    recheck: Secs,
     /// Recent demand, including that of earlier entries which this one replaced.
     pub demand: Demand,
 }
 
 impl Entry {
-    fn new(answer: Arc<Answer>, demand: Demand) -> Self {
-        Entry { answer, recheck: AtomicU32::new(0), demand }
-    }
-
     /// Whether a refresh may be tried at `now`.
     pub fn recheck_due(&self, now: Secs) -> bool {
-        self.recheck.load(Ordering::Relaxed) <= now
-    }
-
-    /// Notes that a refresh failed, and is not to be tried again before `until` (RFC 8767 section
-    /// 5).
-    pub fn put_off(&self, until: Secs) {
-        self.recheck.store(until, Ordering::Relaxed);
+        self.recheck <= now
     }
 }
 
@@ -114,14 +100,14 @@ pub enum Found {
     /// Answer within its TTL.
     Fresh(Arc<Answer>),
     /// Expired answer that may still be served.
-    Stale(Arc<Entry>),
+    Stale(Entry),
     /// No answer.
     Missing,
 }
 
 /// Store of answers.
 pub struct HostTier {
-    cache: Cache<StoredKey, Arc<Entry>, EntryWeight, quick_cache::DefaultHashBuilder, NoteEvictions>,
+    store: Store,
     absent: AbsentNames,
     types: SeenTypes,
     misses: Arc<Misses>,
@@ -164,12 +150,14 @@ impl HostTier {
         counters: Arc<HostCounters>,
     ) -> Self {
         let for_absent = bytes / ABSENT_PART;
-        let for_all = bytes - for_absent;
-        let items = usize::try_from(for_all / TYPICAL_BYTES).unwrap_or(usize::MAX).max(16);
         let misses = Arc::<Misses>::default();
-        let lifecycle = NoteEvictions { counters: counters.clone(), misses: misses.clone() };
+        let (evictions, remembered) = (counters.clone(), misses.clone());
+        let evicted = move |asked: Asked<'_>| {
+            evictions.evicted.inc();
+            remembered.note_gone(asked, MissCause::Evicted);
+        };
         HostTier {
-            cache: Cache::with(items, for_all, EntryWeight, Default::default(), lifecycle),
+            store: Store::new(bytes - for_absent, Box::new(evicted)),
             absent: AbsentNames::new(for_absent),
             types: SeenTypes::default(),
             misses,
@@ -190,7 +178,7 @@ impl HostTier {
     pub fn set_capacity(&self, bytes: u64) {
         if self.capacity.swap(bytes, Ordering::Relaxed) != bytes {
             let for_absent = bytes / ABSENT_PART;
-            self.cache.set_capacity(bytes - for_absent);
+            self.store.set_capacity(bytes - for_absent);
             self.absent.set_capacity(for_absent);
         }
     }
@@ -208,12 +196,16 @@ impl HostTier {
 
     /// Looks up an answer.
     pub fn get(&self, key: &Key, now: Secs) -> Found {
-        let entry = self.cache.get(key);
-        if let Some(entry) = entry.as_ref().filter(|entry| now < entry.answer.expires()) {
-            self.counters.fresh.inc();
-            entry.demand.add(1, now);
-            return Found::Fresh(entry.answer.clone());
-        }
+        // What is known of the name as a whole goes before an expired answer, which is not asked for then.
+        let is_fresh = |expires: Secs| now < expires;
+        let entry = self.store.get(key.asked(), now, is_fresh);
+        let entry = match entry {
+            Some(entry) if is_fresh(entry.answer.expires()) => {
+                self.counters.fresh.inc();
+                return Found::Fresh(entry.answer);
+            }
+            entry => entry,
+        };
         if let Some(answer) = self.absent.get(key, now) {
             self.counters.fresh.inc();
             self.counters.absent.inc();
@@ -222,7 +214,7 @@ impl HostTier {
         match entry.filter(|entry| now < entry.answer.dead()) {
             Some(entry) => {
                 self.counters.stale.inc();
-                entry.demand.add(1, now);
+                self.store.note(key.asked(), 1, now);
                 Found::Stale(entry)
             }
             None => {
@@ -247,24 +239,29 @@ impl HostTier {
     /// such an entry.
     pub fn note(&self, asked: Asked<'_>, n: u16, now: Secs) -> bool {
         // The lookup counts as a use: an entry in demand stays here, so that it can be renewed.
-        let entry = self.cache.get(&Noted(asked));
-        entry.inspect(|entry| entry.demand.add(n, now)).is_some()
+        self.store.note(asked, n, now)
+    }
+
+    /// Notes that the renewal of an answer failed, and is not to be tried again before `until` (RFC 8767
+    /// section 5).
+    pub fn put_off(&self, key: &Key, until: Secs) {
+        self.store.put_off(key.asked(), until);
     }
 
     /// Looks up an entry without counting the lookup, and without making the entry younger.
-    pub fn peek(&self, key: &Key) -> Option<Arc<Entry>> {
-        self.cache.peek(key)
+    pub fn peek(&self, key: &Key) -> Option<Entry> {
+        self.store.peek(key.asked())
     }
 
     /// Looks up an entry of this tier by its key here, as [`HostTier::peek`] does.
-    pub fn peek_stored(&self, key: &StoredKey) -> Option<Arc<Entry>> {
-        self.cache.peek(key)
+    pub fn peek_stored(&self, key: &StoredKey) -> Option<Entry> {
+        self.store.peek(key.asked())
     }
 
     /// Remembers a lookup that found no fresh answer.
     pub fn note_miss(&self, key: &Key, now: Secs) {
-        let expired = self.cache.peek(key).filter(|entry| now >= entry.answer.expires());
-        self.misses.note_miss(key.asked(), expired.as_deref(), now);
+        let expired = self.peek(key).map(|entry| entry.answer.expires()).filter(|expires| now >= *expires);
+        self.misses.note_miss(key.asked(), expired, now);
     }
 
     /// Returns the last lookup of a question in this tier that found no fresh answer, if it is remembered.
@@ -285,7 +282,7 @@ impl HostTier {
 
     /// Looks up the entries of a name in all tiers, given as lowercased wire bytes: of one type, or of
     /// all. Takes as long as there are types in the stores, however many entries there are.
-    pub fn entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+    pub fn entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Entry)> {
         let mut entries = self.own_entries_of(name, qtype);
         for tier in &**self.beside.load() {
             entries.extend(tier.own_entries_of(name, qtype));
@@ -294,13 +291,13 @@ impl HostTier {
     }
 
     /// Returns the entries of a name in this tier alone.
-    pub fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Arc<Entry>)> {
+    pub fn own_entries_of(&self, name: &[u8], qtype: Option<u16>) -> Vec<(StoredKey, Entry)> {
         let of_type = |qtype: u16| {
             let question = [name, &qtype.to_be_bytes(), &CLASS_IN.to_be_bytes()].concat();
             let both = [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD];
             both.into_iter().filter_map(move |flags| {
                 let key = StoredKey { question: question.clone().into(), flags: Flags(flags) };
-                let entry = self.cache.peek(&key)?;
+                let entry = self.peek_stored(&key)?;
                 Some((key, entry))
             })
         };
@@ -317,25 +314,23 @@ impl HostTier {
             self.misses.note_gone(key.asked(), MissCause::NotKept);
             return false;
         }
-        // The first question for an answer finds nothing and does not count as demand.
-        let demand = self.cache.peek(key).map_or_else(Demand::default, |old| old.demand.clone());
-        let entry = Arc::new(Entry::new(answer, demand));
         let _under_way = self.fence.read();
         if self.generations.is_source_void(key.asked(), generation) {
             self.counters.outdated.inc();
             self.misses.note_gone(key.asked(), MissCause::Purged);
             return false;
         }
-        self.absent.learn(key, &entry.answer);
+        self.absent.learn(key, &answer);
         self.types.note(key.asked().qtype());
-        self.cache.insert(StoredKey::from(key), entry);
+        // The first question for an answer finds nothing and does not count as demand.
+        self.store.insert(key.asked(), &answer);
         self.counters.inserted.inc();
         true
     }
 
     /// Removes the answer to a question, because a newer one came that must not be kept.
     pub fn forget(&self, key: &Key) {
-        if self.cache.remove(key).is_some() {
+        if self.store.remove_if(key.asked(), |_| true).is_some() {
             self.misses.note_gone(key.asked(), MissCause::NotKept);
         }
         self.absent.forget(key);
@@ -344,14 +339,13 @@ impl HostTier {
     /// Stores an answer that has expired, as if time had passed.
     #[cfg(test)]
     pub fn insert_expired(&self, key: &Key, answer: Arc<Answer>) {
-        self.cache.insert(StoredKey::from(key), Arc::new(Entry::new(answer, Demand::default())));
+        self.store.insert(key.asked(), &answer);
     }
 
     /// Removes an entry if it can no longer be served at `now`. Returns whether it did.
     pub fn remove_dead(&self, key: &StoredKey, now: Secs) -> bool {
-        let removed = self.cache.remove_if(key, |entry| now >= entry.answer.dead());
-        let Some((key, entry)) = removed else { return false };
-        self.misses.note_expired(&key, &entry);
+        let Some((expired, _)) = self.store.remove_if(key.asked(), |dead| now >= dead) else { return false };
+        self.misses.note_expired(key.asked(), expired);
         self.counters.dead.inc();
         true
     }
@@ -389,18 +383,15 @@ impl HostTier {
 
     fn remove_where(&self, covered: impl Fn(&[u8]) -> bool, above: impl Fn(&[u8]) -> bool) -> u64 {
         let removed = std::cell::Cell::new(0);
-        self.cache.retain(|key, _| {
-            let keep = !covered(key.asked().name());
+        self.store.retain(|asked| {
+            let keep = !covered(asked.name());
             if !keep {
                 removed.set(removed.get() + 1);
-                self.misses.note_gone(key.asked(), MissCause::Purged);
+                self.misses.note_gone(asked, MissCause::Purged);
             }
             keep
         });
-        self.absent.purge(|key| {
-            let name = key.asked().name();
-            covered(name) || above(name)
-        });
+        self.absent.purge(|name| covered(name) || above(name));
         removed.get()
     }
 
@@ -425,16 +416,23 @@ impl HostTier {
     pub fn remove_dead_beside(&self, now: Secs) -> u64 {
         let mut removed = 0;
         for tier in &**self.beside.load() {
-            for (key, entry) in tier.iter() {
-                removed += u64::from(now >= entry.answer.dead() && tier.remove_dead(&key, now));
-            }
+            tier.walk(|seen| removed += u64::from(now >= seen.dead() && tier.remove_dead(&seen.key(), now)));
         }
         removed
     }
 
-    /// Returns all entries of this tier. Walks the whole store: not for an async task.
-    pub fn iter(&self) -> impl Iterator<Item = (StoredKey, Arc<Entry>)> + '_ {
-        self.cache.iter()
+    /// Returns all entries of this tier, as they are when their turn comes. One that moves meanwhile may
+    /// come twice. Walks the whole store: not for an async task.
+    pub fn iter(&self) -> impl Iterator<Item = (StoredKey, Entry)> + '_ {
+        self.store.iter()
+    }
+
+    /// Calls `see` with all entries of this tier, and then gives the memory of removed ones back. An
+    /// entry may have been removed meanwhile, and one that moves may come twice. Walks the whole store:
+    /// not for an async task.
+    pub fn walk(&self, mut see: impl FnMut(Seen<'_>)) {
+        self.store.walk(|entry| see(Seen(entry)));
+        self.store.compact();
     }
 
     /// Returns the tiers beside this one.
@@ -444,7 +442,7 @@ impl HostTier {
 
     /// Returns the number of entries of all tiers.
     pub fn len(&self) -> usize {
-        self.cache.len() + self.beside.load().iter().map(|tier| tier.len()).sum::<usize>()
+        self.store.len() + self.beside.load().iter().map(|tier| tier.len()).sum::<usize>()
     }
 
     /// Whether all tiers are empty.
@@ -454,44 +452,12 @@ impl HostTier {
 
     /// Returns the bytes in use of all tiers, and the most that may be.
     pub fn bytes(&self) -> (u64, u64) {
-        let own = (self.cache.weight() + self.absent.bytes(), self.capacity.load(Ordering::Relaxed));
+        let own = (self.store.bytes() + self.absent.bytes(), self.capacity.load(Ordering::Relaxed));
         self.beside
             .load()
             .iter()
             .map(|tier| tier.bytes())
             .fold(own, |all, one| (all.0 + one.0, all.1 + one.1))
-    }
-}
-
-/// Weighs entries by the memory that they take.
-#[derive(Clone)]
-struct EntryWeight;
-
-impl Weighter<StoredKey, Arc<Entry>> for EntryWeight {
-    fn weight(&self, key: &StoredKey, entry: &Arc<Entry>) -> u64 {
-        Self::of(key, &entry.answer)
-    }
-}
-
-impl EntryWeight {
-    fn of(key: &StoredKey, answer: &Answer) -> u64 {
-        (OVERHEAD + size_of_val(&*key.question) + size_of_val(&*answer.ttls) + answer.wire.len()) as u64
-    }
-}
-
-/// Counts and remembers evictions.
-#[derive(Clone)]
-struct NoteEvictions {
-    counters: Arc<HostCounters>,
-    misses: Arc<Misses>,
-}
-
-impl Lifecycle<StoredKey, Arc<Entry>> for NoteEvictions {
-    type RequestState = ();
-
-    fn on_evict(&self, _: &mut (), key: StoredKey, _: Arc<Entry>) {
-        self.counters.evicted.inc();
-        self.misses.note_gone(key.asked(), MissCause::Evicted);
     }
 }
 

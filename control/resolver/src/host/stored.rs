@@ -1,11 +1,13 @@
-//! Keys of the store.
+//! Keys of the store, and entries as a walk sees them.
 
-use quick_cache::Equivalent;
-use ringdns_dataplane::dns::key::{Asked, Flags, Key};
-use std::hash::{Hash, Hasher};
+use super::{Entry, packed::Packed};
+use ringdns_dataplane::{
+    clock::Secs,
+    dns::key::{Asked, Flags, Key},
+};
 
-/// [`Key`] in no more memory than its name needs. Hashes as a `Key` does, so that a `Key` finds it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// [`Key`] in no more memory than its name needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StoredKey {
     pub(super) question: Box<[u8]>,
     pub(super) flags: Flags,
@@ -16,6 +18,11 @@ impl StoredKey {
     pub fn asked(&self) -> Asked<'_> {
         Asked { question: &self.question, flags: self.flags }
     }
+
+    /// Returns the key of an entry.
+    pub(super) fn of(entry: Packed<'_>) -> Self {
+        StoredKey { question: (&*entry.question()).into(), flags: entry.flags() }
+    }
 }
 
 impl From<&Key> for StoredKey {
@@ -24,30 +31,28 @@ impl From<&Key> for StoredKey {
     }
 }
 
-impl Hash for StoredKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.asked().hash(state);
+/// Entry that a walk sees, in its compact form.
+#[derive(Clone, Copy)]
+pub struct Seen<'a>(pub(super) Packed<'a>);
+
+impl Seen<'_> {
+    /// Returns the time at which the answer expires.
+    pub fn expires(&self) -> Secs {
+        self.0.ends().map_or(0, |(expires, _)| expires)
     }
-}
 
-impl Equivalent<StoredKey> for Key {
-    fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.asked() == stored.asked()
+    /// Returns the time from which the answer may no longer be given out, even as a stale one.
+    pub fn dead(&self) -> Secs {
+        self.0.ends().map_or(0, |(_, dead)| dead)
     }
-}
 
-/// Question by which a [`StoredKey`] is found. A type of its own, since [`Asked`] is not of this
-/// crate.
-pub(super) struct Noted<'a>(pub(super) Asked<'a>);
-
-impl Hash for Noted<'_> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+    /// Returns the key.
+    pub fn key(&self) -> StoredKey {
+        StoredKey::of(self.0)
     }
-}
 
-impl Equivalent<StoredKey> for Noted<'_> {
-    fn equivalent(&self, stored: &StoredKey) -> bool {
-        self.0 == stored.asked()
+    /// Returns a copy of the entry.
+    pub fn entry(&self) -> Option<Entry> {
+        self.0.entry()
     }
 }

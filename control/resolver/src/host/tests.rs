@@ -132,7 +132,7 @@ fn memory_is_bounded_and_what_is_asked_for_stays() {
     let tier = tier(bytes);
     let popular = key("popular.example", 1);
     tier.insert(&popular, answer(1000, 0), 0);
-    for i in 0..20_000 {
+    for i in 0..60_000 {
         tier.insert(&key(&format!("random-{i}.example"), 1), answer(1000, 0), 0);
         tier.get(&popular, 1);
         assert!(tier.bytes().0 <= bytes);
@@ -148,7 +148,7 @@ fn a_failed_refresh_is_put_off() {
     tier.insert(&key, answer(10, 1000), 0);
     let Found::Stale(entry) = tier.get(&key, 20) else { panic!("not stale") };
     assert!(entry.recheck_due(20));
-    entry.put_off(50);
+    tier.put_off(&key, 50);
     let Found::Stale(entry) = tier.get(&key, 49) else { panic!("not stale") };
     assert!(!entry.recheck_due(49) && entry.recheck_due(50));
 }

@@ -1,6 +1,6 @@
 //! Walk over the host tier: removes dead entries, and judges entries that will soon expire.
 
-use crate::host::{Entry, HostTier, StoredKey};
+use crate::host::{Entry, HostTier, Seen, StoredKey};
 use ringdns_dataplane::clock::Secs;
 
 /// Most entries that one sweep renews.
@@ -54,16 +54,16 @@ impl Walk {
     /// longer than it looks at one entry.
     pub fn over(host: &HostTier, now: Secs, gate: RenewalGate) -> Self {
         let mut walk = Walk::default();
-        for (key, entry) in host.iter() {
+        host.walk(|seen| {
             walk.seen += 1;
-            if now >= entry.answer.dead() {
-                walk.dead += u64::from(host.remove_dead(&key, now));
-            } else if now >= entry.answer.expires() {
+            if now >= seen.dead() {
+                walk.dead += u64::from(host.remove_dead(&seen.key(), now));
+            } else if now >= seen.expires() {
                 walk.stale += 1;
-            } else if gate.is_near(&entry, now) {
-                walk.judge(key, &entry, now, gate);
+            } else if let Some(entry) = gate.near(seen, now) {
+                walk.judge(seen.key(), &entry, now, gate);
             }
-        }
+        });
         walk.keep_the_most_asked_for();
         walk
     }
@@ -91,12 +91,13 @@ impl Walk {
 }
 
 impl RenewalGate {
-    /// Whether an answer that is fresh at `now` is to be looked at: it expires within the window,
+    /// Returns an entry that is fresh at `now` if it is to be looked at: it expires within the window,
     /// and half of its lifetime is over, so that short-lived answers are not renewed all the time.
     /// Failures are not worth renewing.
-    fn is_near(self, entry: &Entry, now: Secs) -> bool {
-        let left = entry.answer.expires().saturating_sub(now);
-        left <= self.window.min(entry.answer.ttl / 2) && !entry.answer.status.is_failure()
+    fn near(self, seen: Seen<'_>, now: Secs) -> Option<Entry> {
+        let left = seen.expires().saturating_sub(now);
+        let entry = if left <= self.window { seen.entry()? } else { return None };
+        (left <= entry.answer.ttl / 2 && !entry.answer.status.is_failure()).then_some(entry)
     }
 }
 
@@ -177,7 +178,7 @@ mod tests {
         let failure = Answer::error(rcode::SERVFAIL, None, 0, 100);
         host.insert(&key("failed.example"), Arc::new(failure), 0);
         put(&host, "put-off.example", 100, (5, 80));
-        host.peek(&key("put-off.example")).unwrap().put_off(90);
+        host.put_off(&key("put-off.example"), 90);
         let walk = Walk::over(&host, 80, RenewalGate { demand: 1, ..GATE });
         assert_eq!((walk.near, walk.put_off, walk.due.len()), (1, 1, 0));
         assert_eq!(Walk::over(&host, 90, GATE).due.len(), 1);
