@@ -12,7 +12,7 @@
 //! packet's checksum is raised for the reply. `name` is the length of the key's name. The question
 //! is the key's. After it come two bytes per record with the offset of its TTL, then the records,
 //! then, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
-//! answer, and the groups of clients that get it. The total size is rounded up to 8 bytes.
+//! answer, and the groups of clients that get it. The total size is rounded up to 4 bytes.
 
 mod found;
 

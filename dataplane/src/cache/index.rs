@@ -3,15 +3,38 @@
 //! A bucket holds eight tags (15 bits of the hash) and eight references. An entry that finds its
 //! bucket full goes to one of the next buckets, [`PROBES`] at most in all, and each bucket that it
 //! passed counts it: a lookup continues only past buckets that an entry has passed.
+//!
+//! The index takes no more memory than its entries need: it grows by a quarter when its buckets have
+//! [`GROWTH_LOAD`] entries each. The home of an entry is its hash, scaled to the number of buckets, so
+//! entries stay in the order of their hashes. Growth goes through the buckets from the last to the
+//! first, a few with each insert, and moves their entries up: hashes from a border on are scaled to
+//! the new number of buckets, those below it to the old one.
 
 use crate::{region::Table, simd};
+use arrayvec::ArrayVec;
 use std::{io, ops::ControlFlow};
 use zerocopy::FromZeros;
 
 /// Most buckets that a lookup touches.
-const PROBES: usize = 4;
+const PROBES: usize = 6;
+/// Slots of a bucket.
+const SLOTS: usize = 8;
 
-/// Reference to an entry: its position in the slab in units of 8 bytes, so that 32 bits reach 32
+/// Number of entries a bucket for which the index is sized, of the eight that it holds.
+pub const TYPICAL_LOAD: usize = 6;
+/// Number of entries a bucket beyond which the index grows, so that none is evicted for want of a place
+/// in it while there is memory. With six it was one in a hundred.
+const GROWTH_LOAD: usize = 4;
+/// Least number of buckets: 64 KiB.
+const BUCKETS_MIN: usize = 1024;
+/// Old buckets that one insert moves: enough to be done before the index must grow again.
+const STEPS: usize = 2;
+/// Most entries that one insert moves.
+pub const MOVED_MAX: usize = STEPS * PROBES * SLOTS;
+/// End of the hashes.
+const HASHES: u64 = 1 << 32;
+
+/// Reference to an entry: its position in the slab in units of 4 bytes, so that 32 bits reach 16
 /// GiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ref(pub u32);
@@ -44,32 +67,50 @@ impl Bucket {
 
 /// The index.
 pub struct Index {
+    /// As many buckets as there may be, and those that entries of the last one may pass to.
     buckets: Table<Bucket>,
+    entries: usize,
+    /// Hashes from here on are scaled to `above` buckets, those below to `below`. Zero unless the index
+    /// grows.
+    border: u64,
+    below: u64,
+    above: u64,
+}
+
+/// Entry that changes buckets: its tag, and the lower half of its hash.
+struct Moving {
+    tag: u16,
+    entry: Ref,
+    hash: u32,
 }
 
 impl Index {
     /// Size of a bucket in bytes.
     pub const BUCKET: usize = size_of::<Bucket>();
 
-    /// Creates an empty index of `buckets` buckets.
+    /// Creates an empty index that grows to `buckets` buckets.
     pub fn new(buckets: usize) -> io::Result<Self> {
-        Ok(Index { buckets: Table::new(buckets.max(PROBES))? })
+        let first = buckets.clamp(1, BUCKETS_MIN) as u64;
+        let buckets = Table::new(buckets.max(1) + PROBES - 1)?;
+        Ok(Index { buckets, entries: 0, border: 0, below: first, above: first })
     }
 
-    /// Returns the size of the index in bytes.
+    /// Returns the size of the index in bytes, once it has grown.
     pub fn bytes(&self) -> usize {
         self.buckets.len() * Self::BUCKET
     }
 
-    #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        // The low half of the hash, scaled to the number of buckets (Lemire, "fast range reduction").
-        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
+    /// Returns the largest number of buckets.
+    fn most(&self) -> u64 {
+        (self.buckets.len() - (PROBES - 1)) as u64
     }
 
     #[inline(always)]
-    fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    fn home(&self, hash: u64) -> usize {
+        let hash = hash & (HASHES - 1);
+        let buckets = if hash >= self.border { self.above } else { self.below };
+        // The low half of the hash, scaled to the number of buckets (Lemire, "fast range reduction").
+        ((hash * buckets) >> 32) as usize
     }
 
     /// Returns the place where entries of this hash are searched, and prefetches the bucket's cache
@@ -115,7 +156,7 @@ impl Index {
         for _ in 0..PROBES {
             match visit(&self.buckets[at]) {
                 ControlFlow::Break(found) => return found,
-                ControlFlow::Continue(()) => at = self.next(at),
+                ControlFlow::Continue(()) => at += 1,
             }
         }
         None
@@ -123,20 +164,75 @@ impl Index {
 
     /// Adds an entry. Returns false if all buckets that may hold it are full.
     pub fn insert(&mut self, hash: u64, entry: Ref) -> bool {
-        let home = self.home(hash);
-        let mut at = home;
+        self.place(Moving { tag: tag(hash), entry, hash: hash as u32 })
+    }
+
+    fn place(&mut self, Moving { tag, entry, hash }: Moving) -> bool {
+        let home = self.home(u64::from(hash));
         for probe in 0..PROBES {
-            let empty = self.buckets[at].matching(0);
+            let bucket = &mut self.buckets[home + probe];
+            let empty = bucket.matching(0);
             if empty != 0 {
-                let slot = empty.trailing_zeros() as usize & 7;
-                self.buckets[at].tags[slot] = tag(hash);
-                self.buckets[at].refs[slot] = entry.0;
+                let slot = empty.trailing_zeros() as usize % SLOTS;
+                bucket.tags[slot] = tag;
+                bucket.refs[slot] = entry.0;
                 self.count_passed(home, probe, |n| n + 1);
+                self.entries += 1;
                 return true;
             }
-            at = self.next(at);
         }
         false
+    }
+
+    /// Grows a little, if entries need it. `hash_of` returns the lower half of an entry's hash. Returns
+    /// the entries for which the new buckets had no room, and which are in the index no more.
+    #[must_use]
+    pub fn grow(&mut self, hash_of: impl Fn(Ref) -> u32) -> ArrayVec<Ref, MOVED_MAX> {
+        let mut lost = ArrayVec::new();
+        if self.border == 0 {
+            let (buckets, most) = (self.above, self.most());
+            if buckets == most || (self.entries as u64) <= buckets * GROWTH_LOAD as u64 {
+                return lost;
+            }
+            (self.below, self.above, self.border) = (buckets, (buckets + buckets / 4 + 1).min(most), HASHES);
+        }
+        for _ in 0..STEPS {
+            self.move_up(&hash_of, |entry| lost.push(entry));
+        }
+        lost
+    }
+
+    /// Moves the entries of the last old bucket up.
+    fn move_up(&mut self, hash_of: impl Fn(Ref) -> u32, mut lost: impl FnMut(Ref)) {
+        let Some(home) = self.border.checked_sub(1).map(|last| (last * self.below) >> 32) else { return };
+        let border = (home * HASHES).div_ceil(self.below);
+        let hashes = border..self.border;
+        let mut moving = ArrayVec::<Moving, { PROBES * SLOTS }>::new();
+        for probe in 0..PROBES {
+            let at = home as usize + probe;
+            let may_go_on = self.buckets[at].passed > 0;
+            for slot in 0..SLOTS {
+                let bucket = &mut self.buckets[at];
+                let (tag, entry) = (bucket.tags[slot], Ref(bucket.refs[slot]));
+                let hash = if tag == 0 { continue } else { hash_of(entry) };
+                if hashes.contains(&u64::from(hash)) {
+                    bucket.tags[slot] = 0;
+                    self.count_passed(home as usize, probe, |n| n - 1);
+                    self.entries -= 1;
+                    moving.push(Moving { tag, entry, hash });
+                }
+            }
+            if !may_go_on {
+                break;
+            }
+        }
+        self.border = border;
+        for moving in moving {
+            let entry = moving.entry;
+            if !self.place(moving) {
+                lost(entry);
+            }
+        }
     }
 
     /// Returns the entries in the home bucket of `hash`: one of them must go if `insert` found no
@@ -150,6 +246,7 @@ impl Index {
         let Some((bucket, slot, probe)) = self.locate(hash, entry) else { return false };
         self.buckets[bucket].tags[slot] = 0;
         self.count_passed(self.home(u64::from(hash)), probe, |n| n - 1);
+        self.entries -= 1;
         true
     }
 
@@ -161,30 +258,30 @@ impl Index {
     }
 
     fn locate(&self, hash: u32, entry: Ref) -> Option<(usize, usize, usize)> {
-        let mut at = self.home(u64::from(hash));
+        let home = self.home(u64::from(hash));
         for probe in 0..PROBES {
-            let bucket = &self.buckets[at];
-            for slot in 0..8 {
+            let bucket = &self.buckets[home + probe];
+            for slot in 0..SLOTS {
                 if bucket.tags[slot] != 0 && bucket.refs[slot] == entry.0 {
-                    return Some((at, slot, probe));
+                    return Some((home + probe, slot, probe));
                 }
             }
-            at = self.next(at);
         }
         None
     }
 
     fn count_passed(&mut self, home: usize, buckets: usize, change: impl Fn(u16) -> u16) {
-        let mut at = home;
-        for _ in 0..buckets {
-            self.buckets[at].passed = change(self.buckets[at].passed);
-            at = self.next(at);
+        for bucket in &mut self.buckets[home..home + buckets] {
+            bucket.passed = change(bucket.passed);
         }
     }
 
     /// Removes all entries.
     pub fn clear(&mut self) {
-        self.buckets.fill(Bucket::default());
+        // Beyond, no bucket was ever written, and none is to take memory.
+        let used = self.below.max(self.above) as usize + PROBES - 1;
+        self.buckets[..used].fill(Bucket::default());
+        self.entries = 0;
     }
 }
 
@@ -192,4 +289,71 @@ impl Index {
 #[inline(always)]
 fn tag(hash: u64) -> u16 {
     (hash >> 48) as u16 | 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    /// Returns a hash for each number, spread over all bits.
+    fn hash_of(number: u32) -> u64 {
+        u64::from(number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Compares with a map, while the index grows to its most and entries come and go.
+        #[test]
+        fn behaves_like_a_map_while_it_grows(
+            steps in prop::collection::vec((0u32..8, 0u32..20_000), 1..30_000),
+            most in 1usize..3000,
+        ) {
+            let mut index = Index::new(most).unwrap();
+            let mut model = HashMap::new();
+            for (step, number) in steps {
+                let (hash, entry) = (hash_of(number), Ref(number));
+                let is_known = model.contains_key(&number);
+                match step {
+                    0 if is_known => {
+                        prop_assert!(index.remove(hash as u32, entry));
+                        model.remove(&number);
+                    }
+                    _ if !is_known && index.insert(hash, entry) => drop(model.insert(number, ())),
+                    _ => {}
+                }
+                let lost = index.grow(|entry| hash_of(entry.0) as u32);
+                lost.iter().for_each(|entry| assert!(model.remove(&entry.0).is_some()));
+                prop_assert_eq!(index.entries, model.len());
+            }
+            for number in 0..20_000 {
+                let found = index.find(hash_of(number), |entry| entry == Ref(number));
+                prop_assert_eq!(found.is_some(), model.contains_key(&number), "{}", number);
+            }
+            for number in model.keys() {
+                prop_assert!(index.remove(hash_of(*number) as u32, Ref(*number)));
+            }
+            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.tags == [0; SLOTS]));
+        }
+    }
+
+    /// Memory follows the entries, and hardly any entry finds no place.
+    #[test]
+    fn the_index_is_as_large_as_its_entries_need() {
+        let mut index = Index::new(100_000).unwrap();
+        let (mut refused, mut lost) = (0, 0);
+        for number in 0..700_000 {
+            refused += usize::from(!index.insert(hash_of(number), Ref(number)));
+            lost += index.grow(|entry| hash_of(entry.0) as u32).len();
+            let (buckets, entries) = (index.above.max(index.below) as usize, index.entries);
+            let needed = (entries / GROWTH_LOAD).clamp(BUCKETS_MIN, 100_000);
+            assert!(buckets * 2 >= needed && buckets * 3 <= needed * 4 + 4, "{buckets} for {entries}");
+        }
+        assert_eq!((index.above, index.border), (100_000, 0), "it has grown to its most");
+        assert!(refused + lost < 700, "{refused} and {lost}");
+        index.clear();
+        assert_eq!(index.find(hash_of(1), |_| true), None);
+    }
 }

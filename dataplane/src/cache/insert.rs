@@ -66,6 +66,21 @@ impl Cache {
         self.entries += 1;
         self.filings.add();
         self.churn.inserted += 1;
+        self.grow_index();
+    }
+
+    /// Lets the index grow a little, if entries need it.
+    fn grow_index(&mut self) {
+        let slab = self.slab.bytes();
+        let lost = self.index.grow(|entry| EntryHeader::at(slab, position(entry)).0.hash());
+        for entry in lost {
+            let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
+            header.kill();
+            self.filings.remove(header.generation());
+            self.removed += header.size();
+            self.entries -= 1;
+            self.churn.evicted += 1;
+        }
     }
 
     /// Removes the entry of `key` if `answer`, which is not kept, is a newer one. A failure is none:

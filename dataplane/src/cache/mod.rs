@@ -42,7 +42,7 @@ use crate::{
 };
 use entry::{ENTRY_MAX, EntryHeader};
 use filings::Filings;
-use index::Index;
+use index::{Index, TYPICAL_LOAD};
 use ring::{Ring, UNIT};
 use std::io;
 
@@ -50,7 +50,7 @@ use std::io;
 pub const BYTES_MIN: usize = 256 << 10;
 
 /// Largest size of a cache, in bytes: the most that a [`Ref`] can address.
-pub const BYTES_MAX: usize = 32 << 30;
+pub const BYTES_MAX: usize = 16 << 30;
 
 /// Probation's share of the slab bytes: one in this many.
 const PROBATION_SHARE: usize = 10;
@@ -58,8 +58,6 @@ const PROBATION_SHARE: usize = 10;
 /// Size in bytes that an entry is assumed to have when the index is sized: a short name with one
 /// address. Smaller entries fill the index first.
 const TYPICAL_ENTRY: usize = 88;
-/// Number of entries per bucket for which the index is sized, of the eight that a bucket holds.
-const TYPICAL_LOAD: usize = 6;
 
 /// Most entries that one insert moves before it evicts the next, requested or not: a bound on its
 /// time.

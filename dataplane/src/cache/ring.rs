@@ -5,7 +5,7 @@
 //! one round.
 
 /// Unit of sizes and positions, in bytes.
-pub const UNIT: usize = 8;
+pub const UNIT: usize = 4;
 
 /// Ring over the bytes `0..capacity` of a slab.
 #[derive(Clone, Copy, Debug)]
