@@ -69,6 +69,8 @@ struct Case {
     mutation: Option<(usize, u8)>,
     /// Length that the message is cut to.
     cut: Option<usize>,
+    /// Bytes after that.
+    noise: Vec<u8>,
     /// Change of a byte of the packet, whose checksums stay.
     corruption: Option<(usize, u8)>,
     padding: usize,
@@ -138,6 +140,7 @@ fn case() -> impl Strategy<Value = Case> {
         any::<bool>(),
         prop::option::weighted(0.25, (0..60usize, any::<u8>())),
         prop::option::weighted(0.15, 0..60usize),
+        prop_oneof![8 => Just(Vec::new()), 1 => prop::collection::vec(any::<u8>(), 0..60)],
     );
     let server = (
         prop::sample::select(lists),
@@ -151,7 +154,7 @@ fn case() -> impl Strategy<Value = Case> {
     );
     (packet, message, server).prop_map(|(packet, message, server)| {
         let (client, link, sum, checksums, corruption, padding) = packet;
-        let (flags, counts, labels, kind, additional, dnssec_ok, mutation, cut) = message;
+        let (flags, counts, labels, kind, additional, dnssec_ok, mutation, cut, noise) = message;
         let (allow, refusal, has_names, has_cookies, requires_cookies, limit, level, is_glanced) = server;
         Case {
             client,
@@ -166,6 +169,7 @@ fn case() -> impl Strategy<Value = Case> {
             dnssec_ok,
             mutation,
             cut,
+            noise,
             corruption,
             padding,
             allow,
@@ -215,6 +219,7 @@ impl Case {
             *byte = value;
         }
         message.truncate(self.cut.unwrap_or(usize::MAX));
+        message.extend(&self.noise);
         message
     }
 
