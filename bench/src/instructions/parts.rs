@@ -102,13 +102,16 @@ pub enum EdnsOption {
 }
 
 impl EdnsOption {
-    /// Returns the most bytes that the option has on the wire.
+    /// Returns the number of bytes that the option has on the wire.
     pub fn wire_len(&self) -> usize {
         4 + match self {
             EdnsOption::Padding(len) | EdnsOption::Unknown(len) => usize::from(*len),
             EdnsOption::Nsid | EdnsOption::Keepalive => 0,
             EdnsOption::Subnet => 7,
-            EdnsOption::Cookie(_) => 40,
+            EdnsOption::Cookie(CookieKind::Client) => 8,
+            EdnsOption::Cookie(CookieKind::Malformed) => 7,
+            EdnsOption::Cookie(CookieKind::Foreign) => 40,
+            EdnsOption::Cookie(_) => 24,
         }
     }
 }

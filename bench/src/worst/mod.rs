@@ -52,8 +52,8 @@ pub struct Args {
     /// Write the worst form of each class into this file, for bench/gate.sh.
     #[arg(long, value_name = "FILE", conflicts_with = "forms")]
     pub write: Option<PathBuf>,
-    /// Measure answers a second of the given forms beside those of plain hits, over AF_XDP between two network
-    /// namespaces, and do not search. Needs root.
+    /// Measure answers a processor second of the given forms beside those of plain hits, over AF_XDP between
+    /// two network namespaces, and do not search. Needs root.
     #[arg(long)]
     pub measure: bool,
     /// Rounds of --measure; medians are printed.

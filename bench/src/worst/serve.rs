@@ -15,7 +15,7 @@ use ringdns_dataplane::{
     port::xsk::{XskConfig, XskPort},
     punt::Link,
     stats::Counter,
-    worker::{Worker, WorkerConfig},
+    worker::{LoopTurn, Worker, WorkerConfig},
 };
 use ringdns_testkit::{DNS_V4, DNS_V6};
 use ringdns_xdp::{AttachMode, SteerConfig, Steering};
@@ -35,8 +35,8 @@ const RECORDS: usize = 1_024;
 const TURN: Duration = Duration::from_millis(20);
 /// Turns between two lines of progress.
 const TURNS: u32 = 5;
-/// Time that the worker polls for packets before it sleeps, as in ringdnsd.
-const SPIN: Duration = Duration::from_micros(50);
+/// Pause of the worker when no packet waits.
+const PAUSE: Duration = Duration::from_millis(1);
 /// VLANs of the packets.
 const VLANS: &[u16] = &[42];
 /// Line that tells that packets are answered from now on.
@@ -67,7 +67,8 @@ pub fn run(interface: &str, genome: &Genome) -> Result<()> {
             let socket = worker.port().fd().try_clone_to_owned().context("cannot duplicate a socket")?;
             // Nobody listens any more if the program failed.
             let _ = sender.send(socket);
-            worker.run().context("the worker cannot go on")
+            work(&mut worker, &shared);
+            Ok(())
         });
         let served = (|| {
             // A worker that failed has dropped its sender, and returns its error below.
@@ -119,7 +120,7 @@ fn worker(interface: &str, genome: &Genome, link: &Arc<Link>, line: Arc<Line>) -
         rules: stage::RULES,
         policy: Arc::new(genome.site.policy()?),
         records: RECORDS,
-        spin: SPIN,
+        spin: Duration::ZERO,
         log,
         demand: None,
         mirror: None,
@@ -133,6 +134,19 @@ fn worker(interface: &str, genome: &Genome, link: &Arc<Link>, line: Arc<Line>) -
         worker.processor().cache().insert_for(&scope, &query.key, hash.of(&query.key), &answer, NOW);
     }
     Ok(worker)
+}
+
+/// Runs the worker until it is to end. After each idle turn it pauses, so that packets come in full bursts, as
+/// they do where a worker is the bound: small ones cost more, and the sender would decide how small.
+fn work(worker: &mut Worker<XskPort>, link: &Link) {
+    while !link.is_interrupted() {
+        let now = nanos();
+        let turn = worker.turn(now);
+        worker.keep_house(now, turn);
+        if turn == LoopTurn::Idle {
+            thread::sleep(PAUSE);
+        }
+    }
 }
 
 /// Does the control plane's part: returns questions without an answer, and the log's batches.
