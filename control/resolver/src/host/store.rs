@@ -153,8 +153,8 @@ impl Store {
         });
     }
 
-    /// Removes an entry if `is_gone` for the time from which it can no longer be served. Returns the times at which it expired, and
-    /// from which it can no longer be served.
+    /// Removes an entry if `is_gone` for the time from which it can no longer be served. Returns when
+    /// it expired, and that time.
     pub fn remove_if(&self, asked: Asked<'_>, is_gone: impl FnOnce(Secs) -> bool) -> Option<(Secs, Secs)> {
         let (shard, hash, key) = self.seek(asked)?;
         self.change(shard, |shard, _| {
