@@ -12,6 +12,8 @@ mod limits;
 mod packet;
 pub(crate) mod parts;
 pub(crate) mod shapes;
+mod sockets;
+mod streams;
 pub(crate) mod template;
 mod turns;
 
@@ -101,6 +103,16 @@ pub enum Case {
     TurnMiss,
     /// A whole turn with answers of the control plane, which are inserted and sent.
     TurnReturned,
+    /// Whole turns with hits of one client over kernel sockets.
+    SocketHit,
+    /// Whole turns with hits of 64 clients over kernel sockets, asked in turn.
+    SocketHitMixed,
+    /// Whole turns with hits of one client over kernel sockets that listen on all addresses.
+    SocketHitAny,
+    /// A hit over TCP, alone on its connection.
+    StreamHit,
+    /// Hits over TCP of which 32 arrive together.
+    StreamHitPipelined,
     /// Question to the limiter about the client of a miss, and its charge, to four prefixes.
     Charge,
     /// Insert of a new answer into the cache.
@@ -255,6 +267,11 @@ fn run(case: Case, meter: &mut dyn Meter) -> Result<u64> {
         Case::TurnHit => turns::turn_hit(meter),
         Case::TurnMiss => turns::turn_miss(meter),
         Case::TurnReturned => turns::turn_returned(meter),
+        Case::SocketHit => sockets::hits(meter, "127.0.0.1:0", 1),
+        Case::SocketHitMixed => sockets::hits(meter, "127.0.0.1:0", 64),
+        Case::SocketHitAny => sockets::hits(meter, "0.0.0.0:0", 1),
+        Case::StreamHit => streams::hits(meter, 1),
+        Case::StreamHitPipelined => streams::hits(meter, 32),
         Case::Charge => limits::charge(meter),
         Case::Probe => cache::probe(meter),
         Case::Insert => cache::insert(meter, 0),

@@ -385,7 +385,7 @@ impl SocketBatch {
         header.msg_namelen = size_of::<SocketName>() as u32;
         header.msg_iov = ptr::from_mut(&mut self.vectors[at]);
         header.msg_iovlen = 1;
-        let (control, control_len) = self.controls[at].to_receive(wildcard);
+        let (control, control_len) = self.controls[at].place_to_receive(wildcard);
         header.msg_control = control;
         header.msg_controllen = control_len as _;
         header.msg_flags = 0;
@@ -426,7 +426,7 @@ impl SocketBatch {
             let (first, count) = (usize::from(run.first), usize::from(run.count));
             let StagedReply { name_len, control_len, .. } = self.replies[first];
             let segment = (count > 1).then_some(run.len);
-            let (control, control_len) = self.controls[first].to_send(segment, control_len);
+            let (control, control_len) = self.controls[first].messages_to_send(segment, control_len);
             let header = &mut message.msg_hdr;
             header.msg_name = ptr::from_mut(&mut self.names[first]).cast();
             header.msg_namelen = name_len as u32;

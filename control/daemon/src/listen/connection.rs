@@ -27,6 +27,9 @@ const OUTPUT: usize = 16 << 10;
 /// Capacity of the buffer for answers that a connection keeps while it is idle, in bytes.
 const OUTPUT_KEPT: usize = 8 << 10;
 
+/// Number of queries after which others have their turn, however many more have arrived.
+const TURN: usize = 256;
+
 /// Connection of a client.
 pub(super) struct Connection<S> {
     listener: Arc<Listener>,
@@ -35,6 +38,8 @@ pub(super) struct Connection<S> {
     seat: ConnectionSeat,
     /// Number of messages that are still read.
     left: usize,
+    /// Number of messages taken since others had their turn.
+    taken: usize,
     input: Input,
     /// Answers to be written.
     output: Vec<u8>,
@@ -83,6 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             ends,
             seat,
             left: most,
+            taken: 0,
             input: Input::new(),
             output: Vec::new(),
             written: 0,
@@ -104,6 +110,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         tokio::pin!(wanted, due);
         let mut is_wanted = false;
         loop {
+            if self.taken >= TURN {
+                self.taken = 0;
+                tokio::task::yield_now().await;
+            }
             self.answer_messages();
             if self.answered > 0 {
                 // Nearly always the socket takes all at once, and no timer is needed.
@@ -195,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             return;
         }
+        self.taken += taken;
         input.settle();
         listener.counters.queries.add(taken as u64);
         self.seat.asked(taken);

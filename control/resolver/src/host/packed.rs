@@ -302,7 +302,7 @@ pub(super) fn kill(entry: &mut [u8]) {
 /// Sets the remembered number of times that the entry was asked for.
 pub(super) fn set_frequency(entry: &mut [u8], frequency: u8) {
     if let Some(marks) = entry.get_mut(MARKS) {
-        *marks = *marks & !FREQUENCY | frequency.min(FREQUENCY_MAX) * FREQUENCY_ONE;
+        *marks = *marks & !FREQUENCY | (frequency.min(FREQUENCY_MAX) * FREQUENCY_ONE);
     }
 }
 
@@ -312,7 +312,7 @@ fn percent_of(ttl: Secs, percent: u8) -> Secs {
 
 /// Writes a time in the largest unit in which it is a whole number.
 fn put_time(to: &mut Vec<u8>, secs: Secs) {
-    let whole = TIME_UNITS.iter().rposition(|unit| secs > 0 && secs % unit == 0).unwrap_or(0);
+    let whole = TIME_UNITS.iter().rposition(|unit| secs > 0 && secs.is_multiple_of(*unit)).unwrap_or(0);
     let number = secs / TIME_UNITS.get(whole).unwrap_or(&1);
     put_number(to, u64::from(number) << 2 | whole as u64);
 }

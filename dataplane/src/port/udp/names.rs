@@ -114,14 +114,18 @@ const INFO_V6: usize = 16 + 4;
 impl Control {
     /// Returns the place for the address that a datagram was sent to, if that `is_wanted`, and its
     /// length.
-    pub(super) fn to_receive(&mut self, is_wanted: bool) -> (*mut libc::c_void, usize) {
+    pub(super) fn place_to_receive(&mut self, is_wanted: bool) -> (*mut libc::c_void, usize) {
         let len = if is_wanted { size_of::<AddressMessage>() } else { 0 };
         (ptr::from_mut(&mut self.address).cast(), len)
     }
 
     /// Returns the place of the messages to send, and their length: that of the address takes
     /// `address_len`. `segment`: the length of each datagram of a run.
-    pub(super) fn to_send(&mut self, segment: Option<u16>, address_len: usize) -> (*mut libc::c_void, usize) {
+    pub(super) fn messages_to_send(
+        &mut self,
+        segment: Option<u16>,
+        address_len: usize,
+    ) -> (*mut libc::c_void, usize) {
         let Some(segment) = segment else { return (ptr::from_mut(&mut self.address).cast(), address_len) };
         self.segment.size[..2].copy_from_slice(&segment.to_ne_bytes());
         write_header(&mut self.segment.header, libc::SOL_UDP, libc::UDP_SEGMENT, 2);
