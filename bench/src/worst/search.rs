@@ -26,9 +26,9 @@ const TRIES: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
-    /// Those with the default set-up: all that the sender chooses is the packet.
+    /// Servers with the default set-up: all that the sender chooses is the packet.
     Default,
-    /// Those with any set-up.
+    /// Servers with any set-up.
     Configured,
 }
 

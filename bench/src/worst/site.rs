@@ -86,9 +86,9 @@ pub enum Audience {
     All,
     /// All but those of a group with upstreams of its own.
     ButOthers,
-    /// Those of the client's group, which has upstreams of its own.
+    /// Clients of the group of the client, which has upstreams of its own.
     Own,
-    /// Those whose group has a list that has given the answer. Its name has this many bytes.
+    /// Clients whose group has a list that has given the answer. Its name has this many bytes.
     List(u8),
 }
 
