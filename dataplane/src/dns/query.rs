@@ -13,6 +13,12 @@ use zerocopy::FromBytes;
 
 /// Longest NOTIFY in bytes: a question, an SOA record and a signature, each with names of 255 bytes.
 pub const NOTIFY_MAX: usize = 2_048;
+/// Most EDNS options of a query. Clients send a handful; without a bound, one packet of 1,500 bytes costs as
+/// much as thirty others.
+pub const OPTIONS_MAX: usize = 32;
+/// Most additional records of a query: OPT (RFC 6891), TSIG (RFC 8945) and SIG(0) (RFC 2931), and as many that
+/// are of no use.
+const ADDITIONAL_MAX: u16 = 6;
 /// Most records of a NOTIFY: the SOA record of the new version, OPT and TSIG.
 const NOTIFY_RECORDS: usize = 3;
 
@@ -34,10 +40,12 @@ pub struct Edns {
 }
 
 impl Edns {
-    /// Reads the options, which must fill `data`. Unknown ones are ignored (RFC 6891 section
-    /// 6.1.2).
+    /// Reads the options, at most [`OPTIONS_MAX`], which must fill `data`. Unknown ones are ignored (RFC
+    /// 6891 section 6.1.2).
     pub(crate) fn read_options(&mut self, mut data: &[u8]) -> Option<()> {
+        let mut left = OPTIONS_MAX;
         while let Some(([k1, k0, l1, l0], rest)) = data.split_first_chunk::<4>() {
+            left = left.checked_sub(1)?;
             let (option, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l0])))?;
             match u16::from_be_bytes([*k1, *k0]) {
                 // Of several cookies, the first counts (RFC 7873 section 4).
@@ -149,6 +157,9 @@ impl Query {
     /// Reads the additional records, which must end with the message.
     #[inline(never)]
     fn additionals(&mut self, message: &[u8], mut at: usize, count: u16) -> Result<(), Reject<'static>> {
+        if count > ADDITIONAL_MAX {
+            return Err(Reject::Question(rcode::FORMERR));
+        }
         for _ in 0..count {
             at = self.additional(message, at).ok_or(Reject::Question(rcode::FORMERR))?;
         }
@@ -166,6 +177,10 @@ impl Query {
     fn burdened(&mut self, message: &[u8], others: u32, additional: u16) -> Reject<'static> {
         let Some(mut end) = self.question(message) else { return Reject::Header(rcode::FORMERR) };
         let formerr = Reject::Question(rcode::FORMERR);
+        // A query for a transfer has one SOA record.
+        if others > 1 {
+            return formerr;
+        }
         for _ in 0..others {
             let Some(record) = record::RecordHead::parse(message, end) else { return formerr };
             end = record.end;
@@ -302,6 +317,9 @@ pub(crate) fn name_end(message: &[u8]) -> Option<usize> {
         // at most 63 bytes).
         if len.wrapping_sub(1) >= 63 {
             return (len == 0 && at - header::LEN <= NAME_MAX).then_some(at);
+        }
+        if at - header::LEN > NAME_MAX {
+            return None;
         }
     }
 }

@@ -41,6 +41,26 @@ fn a_shorter_name_leaves_nothing_of_a_longer_one_in_the_key() {
 }
 
 #[test]
+fn what_a_query_carries_besides_its_question_has_a_bound() {
+    let head = |additional: u8| [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, additional, 0, 0, 1, 0, 1][..]].concat();
+    let with_options = |count: u8| {
+        let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4 * count];
+        [&head(1)[..], &opt, &[0xfd, 0xe9, 0, 0].repeat(count.into())].concat()
+    };
+    let formerr = Some(Reject::Question(rcode::FORMERR));
+    assert_eq!(parse(&with_options(32)).err(), None);
+    assert_eq!(parse(&with_options(33)).err(), formerr);
+    // Records of a type that is unknown.
+    let with_records =
+        |count: u8| [&head(count)[..], &[0, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0].repeat(count.into())].concat();
+    assert_eq!(parse(&with_records(6)).err(), None);
+    assert_eq!(parse(&with_records(7)).err(), formerr);
+    // The zero that ends the name is beyond the longest name.
+    let long = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[1, b'a'].repeat(128), &[0, 0, 1, 0, 1]].concat();
+    assert_eq!(parse(&long).err(), Some(Reject::Header(rcode::FORMERR)));
+}
+
+#[test]
 fn what_is_no_query_is_rejected_as_the_rfcs_say() {
     let good = wire(&query("example.com.", RecordType::A));
     let changed = |at: usize, byte: u8| {

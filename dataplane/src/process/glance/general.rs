@@ -11,6 +11,7 @@ use crate::{
         header::{self, LEN},
         key::Flags,
         option::code,
+        query::OPTIONS_MAX,
     },
     frame::WINDOW,
     packet::plain::{Plain, Window, bytes},
@@ -30,11 +31,12 @@ pub struct Asked {
 
 impl Asked {
     /// Reads the options between two places of the packet, which must fill them. Returns `None` if they do
-    /// not, or have a cookie of an invalid length. Unknown ones are ignored (RFC 6891 section 6.1.2).
+    /// not, are more than [`OPTIONS_MAX`], or have a cookie of an invalid length. Unknown ones are ignored (RFC 6891 section 6.1.2).
     #[inline(always)]
     fn read(window: &Window, mut at: usize, end: usize) -> Option<Self> {
-        let mut asked = Asked::default();
+        let (mut asked, mut left) = (Asked::default(), OPTIONS_MAX);
         while at < end {
+            left = left.checked_sub(1)?;
             let data = at + 4;
             if data > end {
                 return None;

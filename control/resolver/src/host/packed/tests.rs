@@ -62,8 +62,11 @@ fn a_record() -> impl Strategy<Value = (Vec<u8>, u16, u16, u32, Vec<u8>)> {
     )
 }
 
+/// Record to write: owner, type, class, TTL and data.
+type Written = (Vec<u8>, u16, u16, u32, Vec<u8>);
+
 /// Returns a response to a question with these records in its sections.
-fn response(key: &Key, flags: u16, sections: &[Vec<(Vec<u8>, u16, u16, u32, Vec<u8>)>; 3]) -> Vec<u8> {
+fn response(key: &Key, flags: u16, sections: &[Vec<Written>; 3]) -> Vec<u8> {
     let mut message = vec![0, 0];
     message.extend_from_slice(&(0x8180 | flags).to_be_bytes());
     message.extend_from_slice(&[0, 1]);
@@ -93,7 +96,7 @@ fn check(key: &Key, answer: &Answer) -> Result<usize, TestCaseError> {
     with_neighbour.extend_from_slice(&[0xff; 16]);
     let entry = Packed::first(&with_neighbour).unwrap();
     prop_assert_eq!(entry.0, &bytes[..]);
-    prop_assert!(entry.is_live() && entry.is_of(&packed_key) && bytes.len() % UNIT == 0);
+    prop_assert!(entry.is_live() && entry.is_of(&packed_key) && bytes.len().is_multiple_of(UNIT));
     prop_assert_eq!(entry.parts(), packed_key.parts());
     prop_assert_eq!(&entry.question()[..], key.question());
     prop_assert_eq!(entry.flags(), key.flags());
