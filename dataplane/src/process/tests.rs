@@ -37,7 +37,7 @@ struct Fixture {
     logged: Option<Logged>,
 }
 
-/// What the log has of a reply.
+/// Record that the log has of a reply.
 #[derive(Debug, PartialEq)]
 struct Logged {
     source: AnswerSource,

@@ -46,7 +46,7 @@ enum Sum {
 enum Kind {
     /// Records of an upstream.
     Usual,
-    /// The same, with an authority and an additional record.
+    /// Records of an upstream, with an authority and an additional record.
     Referring,
     /// Failure of resolution, with an extended error or without.
     Failure(Option<u16>),
