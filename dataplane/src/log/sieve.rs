@@ -12,6 +12,8 @@ pub struct Sieve {
     clients: Option<AccessList>,
     /// Excluded names, with all names below them: in wire format, lowercased, sorted.
     names: Box<[Box<[u8]>]>,
+    /// A bit for each length of these names, so that a name of many labels is searched for few of its ends.
+    lengths: [u64; 4],
 }
 
 impl Sieve {
@@ -23,7 +25,10 @@ impl Sieve {
         let mut names: Vec<Box<[u8]>> = names.iter().map(|name| name.as_slice().into()).collect();
         names.sort_by(|a, b| order(a, b));
         names.dedup();
+        let mut lengths = [0; 4];
+        names.iter().for_each(|name| lengths[name.len() / 64 % 4] |= 1 << (name.len() % 64));
         Ok(Sieve {
+            lengths,
             sample: sample.max(1),
             clients: if clients.is_empty() { None } else { Some(AccessList::new(&everybody, clients)?) },
             names: names.into(),
@@ -32,7 +37,7 @@ impl Sieve {
 
     /// Creates a filter that passes everything.
     pub fn open() -> Self {
-        Sieve { sample: 1, clients: None, names: Box::new([]) }
+        Sieve { sample: 1, clients: None, names: Box::new([]), lengths: [0; 4] }
     }
 
     /// Returns the sampling of a stream of queries; `seed` makes one stream differ from another.
@@ -63,7 +68,8 @@ impl Sieve {
 
     fn is_below(&self, mut name: &[u8]) -> bool {
         while let Some(len) = name.first() {
-            if self.names.binary_search_by(|excluded| order(excluded, name)).is_ok() {
+            let is_possible = self.lengths[name.len() / 64 % 4] >> (name.len() % 64) & 1 != 0;
+            if is_possible && self.names.binary_search_by(|excluded| order(excluded, name)).is_ok() {
                 return true;
             }
             name = name.get(1 + usize::from(*len)..).unwrap_or_default();
