@@ -103,12 +103,6 @@ impl Status {
         self.0 & !Self::AA == rcode::NOERROR
     }
 
-    /// Whether the answer is complete, and can be given unchanged to a client that wants AD or does
-    /// not (RFC 6840 section 5.8).
-    pub fn suits(self, wants_ad: bool) -> bool {
-        !self.is_truncated() && (wants_ad || self.0 & Self::AD == 0)
-    }
-
     /// Whether the answer was validated.
     #[inline(always)]
     pub fn is_authentic(self) -> bool {

@@ -95,7 +95,7 @@ impl Wide {
         frame.unskip(tags_len);
         let (window, _) = frames.window_mut(frame);
         *bytes_mut(window, 0) = macs;
-        // Both at once: the bytes after a single tag stay as they are.
+        // Four bytes or eight: what follows a single tag stays as it is.
         match tags_len {
             4 => *bytes_mut(window, MACS) = *self.tags.first_chunk::<4>().unwrap_or(&[0; 4]),
             _ => *bytes_mut(window, MACS) = self.tags,

@@ -31,7 +31,8 @@ pub struct Asked {
 
 impl Asked {
     /// Reads the options between two places of the packet, which must fill them. Returns `None` if they do
-    /// not, are more than [`OPTIONS_MAX`], or have a cookie of an invalid length. Unknown ones are ignored (RFC 6891 section 6.1.2).
+    /// not, are more than [`OPTIONS_MAX`], or have a cookie of an invalid length. Unknown ones are ignored (RFC
+    /// 6891 section 6.1.2).
     #[inline(always)]
     fn read(window: &Window, mut at: usize, end: usize) -> Option<Self> {
         let (mut asked, mut left) = (Asked::default(), OPTIONS_MAX);
