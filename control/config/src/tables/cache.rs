@@ -8,7 +8,7 @@ use crate::{
     values::{AdjustableBytes, choice},
 };
 use ringdns_common::units::{Bytes, TimeSpan};
-use ringdns_dataplane::{clock::Secs, dns::answer::TtlRules};
+use ringdns_dataplane::{cache::BYTES_MAX, clock::Secs, dns::answer::TtlRules};
 use std::{path::PathBuf, time::Duration};
 
 /// Longest time that negative answers are kept. RFC 2308 section 5: values above three hours have
@@ -162,6 +162,11 @@ impl RawCache {
                 return Err(Problem::new(key, format!("{bytes} is too little to hold a cache"), remedy));
             }
         }
+        let bytes = self.bytes_per_worker.bytes;
+        if bytes.0 > BYTES_MAX as u64 {
+            let reason = format!("{bytes} is too much for one worker to address");
+            return Err(Problem::new("cache.bytes_per_worker", reason, "Give at most \"16GiB\""));
+        }
         let [min_ttl, max_ttl] = self.ttls()?;
         let limits = [TimeSpan::secs(0), NEGATIVE_MAX];
         let remedy = "Give at most \"3h\" (RFC 2308)";
@@ -271,6 +276,7 @@ mod tests {
             &format!("{MINIMAL}[cache]\n"),
             &[
                 ["bytes_per_worker = \"64\"", "6", "cache.bytes_per_worker", "64", "Correct the value"],
+                ["bytes_per_worker = \"17GiB\"", "6", "cache.bytes_per_worker", "too much", "16GiB"],
                 ["host_bytes = 1000", "6", "cache.host_bytes", "too little", "enabled = false"],
                 [min, "6", "cache.min_ttl", "more than cache.max_ttl", "Lower"],
                 ["negative_max_ttl = \"4h\"", "6", "cache.negative_max_ttl", "too long", "RFC 2308"],
