@@ -194,8 +194,7 @@ check_packages() {
     cargo fetch --quiet --locked --manifest-path "$root/ebpf/Cargo.toml"
     copy_cargo_home "$work/cargo"
     SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct)}
-    # Debug information, because it names files.
-    export SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=line-tables-only
+    export SOURCE_DATE_EPOCH CARGO_INCREMENTAL=0
     unset CARGO_TARGET_DIR
     (umask 022 && TZ=UTC LC_ALL=C build_packages "$one")
     (umask 077 && TZ=Pacific/Kiritimati LC_ALL=C.UTF-8 CARGO_HOME=$work/cargo CARGO_NET_OFFLINE=true build_packages "$two")
