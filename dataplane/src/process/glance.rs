@@ -29,6 +29,7 @@ use crate::{
     },
     simd::{BLOCK, Block, NAME, Part, Simd},
 };
+pub use general::may_be_query;
 use general::{Asked, ReadOptions};
 pub use opt::Opt;
 use std::{marker::PhantomData, slice};
@@ -65,9 +66,6 @@ const _: () = assert!(std::mem::offset_of!(Glance, beyond) <= 64, "a short quest
 /// Kind of question that a glance has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Seen {
-    /// Anything else, which needs a closer look.
-    #[default]
-    Nothing,
     /// A question of one block over IPv4.
     V4,
     /// A question of one block over IPv6.
@@ -80,6 +78,9 @@ pub enum Seen {
     AskingV4,
     /// A question of one or two blocks over IPv6, with options to answer.
     AskingV6,
+    /// Anything else, which needs a closer look.
+    #[default]
+    Nothing,
     /// A question of one or two blocks over IPv4, in a packet whose UDP checksum is not right.
     UnsummedV4,
     /// A question of one or two blocks over IPv6, in a packet whose UDP checksum is not right.
@@ -102,6 +103,13 @@ impl Seen {
     #[inline(always)]
     pub fn is_seen(self) -> bool {
         matches!(self, Seen::V4 | Seen::V6 | Seen::AskingV4 | Seen::AskingV6)
+    }
+
+    /// Whether an entry may answer the question without a wide look.
+    #[inline(always)]
+    pub fn may_have_entry(self) -> bool {
+        // One comparison, since these come first.
+        (self as u8) < Seen::Nothing as u8
     }
 
     /// Returns the kind if the question has no entry.

@@ -6,7 +6,7 @@ mod wide;
 
 use super::{
     Job, Processor, TurnTally, count,
-    glance::{Conditions, Content, Glance, Opt, ReplyOpt, Seen},
+    glance::{self, Conditions, Content, Glance, Opt, ReplyOpt, Seen},
 };
 use crate::{
     cache::{Cache, Found},
@@ -108,6 +108,8 @@ impl Work for Passes<'_, '_> {
                     continue;
                 }
                 passed.left |= 1 << nth;
+            } else if !glance.seen.may_have_entry() {
+                passed.left |= 1 << nth;
             } else {
                 passed.note(nth, simd.apart(AnswerOther { last: &mut last, glance, frame }));
             }
@@ -122,7 +124,7 @@ impl Work for Passes<'_, '_> {
     }
 }
 
-/// Glance at a packet that is not a question of one block over IPv4.
+/// Look at a packet that is not a question of one block over IPv4.
 struct LookOn<'a, 'b> {
     glance: &'a mut Glance,
     window: &'a Window,
@@ -130,7 +132,7 @@ struct LookOn<'a, 'b> {
     conditions: &'a Conditions<'b>,
     cache: &'a Cache,
     may_be_wide: &'a mut bool,
-    /// Kind of question that earlier looks have seen.
+    /// Kind of question that the first look has seen.
     seen: Seen,
 }
 
@@ -140,8 +142,14 @@ impl Work for LookOn<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
         let LookOn { glance, window, len, conditions, cache, may_be_wide, mut seen } = self;
+        let kind = EtherType::of(window);
         if seen == Seen::Nothing {
-            seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
+            if kind == EtherType::IPV6 {
+                seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
+            } else if kind == EtherType::IPV4 && !glance::may_be_query::<plain::V4>(window, conditions) {
+                // Here, so that a packet that is dropped or refused costs no further look.
+                return Seen::Nothing;
+            }
         }
         if seen.is_seen() {
             return seen;
@@ -150,7 +158,7 @@ impl Work for LookOn<'_, '_> {
     }
 }
 
-/// General look at a packet.
+/// General look at a packet. Over IPv4 it [may be a query](glance::may_be_query).
 struct LookGenerally<'a, 'b> {
     glance: &'a mut Glance,
     window: &'a Window,
@@ -172,6 +180,7 @@ impl Work for LookGenerally<'_, '_> {
         let seen = match EtherType::of(window) {
             _ if seen != Seen::Nothing => seen,
             EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
+            EtherType::IPV6 if !glance::may_be_query::<plain::V6>(window, conditions) => Seen::Nothing,
             EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
             EtherType::VLAN | EtherType::QINQ => Seen::Tagged,
             _ => Seen::Nothing,
@@ -309,8 +318,7 @@ impl Work for AnswerRare<'_, '_> {
             Seen::AskingV6 => {
                 simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V6> })
             }
-            Seen::V4 | Seen::V6 | Seen::Special | Seen::Tagged | Seen::Wide | Seen::Nothing => Outcome::Left,
-            Seen::UnsummedV4 | Seen::UnsummedV6 | Seen::MissedV4 | Seen::MissedV6 => Outcome::Left,
+            _ => Outcome::Left,
         }
     }
 }

@@ -139,8 +139,8 @@ struct Rest {
 }
 
 impl Glance {
-    /// Looks at a packet. Returns the kind of question that was seen; if the UDP checksum is not right, or
-    /// the name too long, the kind says so.
+    /// Looks at a packet that [may be a query](may_be_query). Returns the kind of question that was seen; if
+    /// the UDP checksum is not right, or the name too long, the kind says so.
     #[inline(always)]
     pub fn look_generally<S: Simd, P: Plain>(
         &mut self,
@@ -150,9 +150,6 @@ impl Glance {
         conditions: &Conditions<'_>,
         seek: impl Fn(u64) -> Spot,
     ) -> Seen {
-        if !may_be_query::<P>(window, conditions) {
-            return Seen::Nothing;
-        }
         let question: &Block = bytes(window, P::MESSAGE + LEN);
         let beyond: &Block = bytes(window, P::MESSAGE + LEN + BLOCK);
         let mut name_len = simd.until_zero(question) + 1;
@@ -296,7 +293,7 @@ impl Glance {
 /// Whether a packet is plain but for lengths and checksums, from a client that may ask, and has the header of
 /// a query.
 #[inline(always)]
-fn may_be_query<P: Plain>(window: &Window, conditions: &Conditions<'_>) -> bool {
+pub fn may_be_query<P: Plain>(window: &Window, conditions: &Conditions<'_>) -> bool {
     let start = u64::from_ne_bytes(*bytes(window, P::MESSAGE + 2));
     let may_ask = || {
         P::lets_in(window, conditions.access)

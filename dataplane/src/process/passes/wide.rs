@@ -1,7 +1,7 @@
 //! The passes over packets that get a [wide look](super::super::wide).
 
 use super::{
-    Last, LookGenerally, Passed,
+    Last, LookOn, Passed,
     special::{AnswerSpecial, Outcome},
 };
 use crate::{
@@ -99,15 +99,11 @@ impl Work for LookAgain<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
         let LookAgain { glance, window, len, conditions, cache } = self;
-        let mut seen = glance.look::<S, plain::V4>(simd, window, len, conditions, |hash| cache.seek(hash));
-        if seen == Seen::Nothing {
-            seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
-        }
+        let seen = glance.look::<S, plain::V4>(simd, window, len, conditions, |hash| cache.seek(hash));
         if seen.is_seen() {
             return seen;
         }
-        let may_be_wide = &mut false;
-        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen })
+        LookOn { glance, window, len, conditions, cache, may_be_wide: &mut false, seen }.run(simd)
     }
 }
 
