@@ -14,6 +14,7 @@ use crate::{
     process::{AnswerConfig, Census, Mirror, MirrorUse, Processor, Recorder, TurnTally, Verdict},
     punt::{Link, Published, Punt, Purpose},
     purge::Purge,
+    region::Populator,
     stats::Counter,
 };
 use arrayvec::ArrayVec;
@@ -44,6 +45,8 @@ pub struct WorkerConfig {
     pub demand: Option<Arc<DemandLine>>,
     /// Setup of the mirror of packets for dnstap; `None`: there is none.
     pub mirror: Option<MirrorConfig>,
+    /// Thread that populates the cache's memory ahead of its use; `None`: first writes populate it.
+    pub populator: Option<Populator>,
 }
 
 /// Time in which the sweep passes over the whole cache once, in seconds.
@@ -102,7 +105,10 @@ pub enum LoopTurn {
 impl<P: Port> Worker<P> {
     /// Creates a worker on `port` with an empty cache.
     pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &WorkerConfig) -> io::Result<Self> {
-        let cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
+        let mut cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
+        if let Some(populator) = &settings.populator {
+            cache.populate_by(populator);
+        }
         let latencies = Latencies::new().map_err(io::Error::other)?;
         let mut processor =
             Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());

@@ -234,6 +234,7 @@ fn a_capture_costs_its_worker_no_allocation_from_its_begin_to_its_end() {
         log: None,
         demand: None,
         mirror: None,
+        populator: None,
     };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();
@@ -278,6 +279,7 @@ fn turns(log: Option<LogConfig>) -> StatsSnapshot {
         log,
         demand: None,
         mirror: None,
+        populator: None,
     };
     let port = SimPort::replay(&packets()).unwrap();
     let mut worker = Worker::new(port, link.clone(), Clock::start(), &settings).unwrap();

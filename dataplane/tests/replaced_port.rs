@@ -53,6 +53,7 @@ impl Scene {
             log: Some(LogConfig { line: line.clone(), sieve: Arc::new(Sieve::open()), seed: 1 }),
             demand: None,
             mirror: None,
+            populator: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
         let mut worker = Worker::new(port, link.clone(), Clock::simulated(|| NOW), &settings).unwrap();

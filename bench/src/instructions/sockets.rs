@@ -96,6 +96,7 @@ fn worker(port: UdpPort) -> Result<(Worker<UdpPort>, Arc<Link>)> {
         log: None,
         demand: None,
         mirror: None,
+        populator: None,
     };
     Ok((Worker::new(port, link.clone(), Clock::start(), &settings)?, link))
 }

@@ -167,6 +167,7 @@ fn worker(packets: &[Vec<u8>], records: usize) -> Result<(Worker<Feed>, Arc<Link
         log: None,
         demand: None,
         mirror: None,
+        populator: None,
     };
     let worker = Worker::new(
         Feed { replay: SimPort::replay(packets)?, quiet: false },

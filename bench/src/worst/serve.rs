@@ -124,6 +124,7 @@ fn worker(interface: &str, genome: &Genome, link: &Arc<Link>, line: Arc<Line>) -
         log,
         demand: None,
         mirror: None,
+        populator: None,
     };
     let mut worker = Worker::new(port, link.clone(), Clock::simulated(nanos), &config)?;
     let (hash, scope) = (worker.processor().hash(), genome.site.scope()?);

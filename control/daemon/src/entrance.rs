@@ -64,7 +64,7 @@ fn over_kernel(
     receiving: String,
 ) -> Result<Entrance, EntranceError> {
     let plan = cores::CorePlan::new(common.config.server.workers);
-    let mut workers = Workers::default();
+    let mut workers = Workers::new(plan.of_control().to_vec())?;
     for worker in 0..plan.workers() {
         let source = PortSource::Sockets(listen.to_vec());
         let cache_bytes = common.config.cache.bytes_per_worker;
@@ -86,12 +86,12 @@ fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Resu
     let Config { server, cache, access, .. } = common.config;
     let mode = attach_mode(server.mode);
     // Declared in this order so that after an error the program is dropped before the workers.
-    let mut workers = Workers::default();
+    let plan = cores::CorePlan::new(None);
+    let mut workers = Workers::new(plan.of_control().to_vec())?;
     let mut steering =
         Steering::load(&SteerConfig { interface, listen, vlans: &server.vlans, prefixes: &[], mode })?;
     access::set(&mut steering, access);
     let mut interfaces = Interfaces::open().map_err(EntranceError::Watch)?;
-    let plan = cores::CorePlan::new(None);
     let sockets = each_queue(interface, server.queues.as_deref(), usize::MAX, |worker, queue| {
         let source = PortSource::Queue { interface: interface.to_owned(), queue };
         let (cores, alone) = (plan.of_worker(worker), plan.is_alone(worker));

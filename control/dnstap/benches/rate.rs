@@ -239,6 +239,7 @@ fn worker(
         log: None,
         demand: None,
         mirror: tap.map(Dnstap::setup),
+        populator: None,
     };
     let mut worker = Worker::new(SimPort::replay(&packets)?, link.clone(), clock, &settings)?;
     for message in &messages {

@@ -10,7 +10,10 @@
 //! first, a few with each insert, and moves their entries up: hashes from a border on are scaled to
 //! the new number of buckets, those below it to the old one.
 
-use crate::{region::Table, simd};
+use crate::{
+    region::{Populator, Table},
+    simd,
+};
 use arrayvec::ArrayVec;
 use std::{io, ops::ControlFlow};
 use zerocopy::FromZeros;
@@ -31,6 +34,8 @@ const BUCKETS_MIN: usize = 1024;
 const STEPS: usize = 2;
 /// Most entries that one insert moves.
 pub const MOVED_MAX: usize = STEPS * PROBES * SLOTS;
+/// Share of the entries that the index holds before it grows in which the memory for its growth is populated.
+const PREPARED_SHARE: u64 = 16;
 /// End of the hashes.
 const HASHES: u64 = 1 << 32;
 
@@ -75,6 +80,8 @@ pub struct Index {
     border: u64,
     below: u64,
     above: u64,
+    /// Number of buckets whose growth has been prepared.
+    prepared: u64,
 }
 
 /// Entry that changes buckets: its tag, and the lower half of its hash.
@@ -92,7 +99,13 @@ impl Index {
     pub fn new(buckets: usize) -> io::Result<Self> {
         let first = buckets.clamp(1, BUCKETS_MIN) as u64;
         let buckets = Table::new(buckets.max(1) + PROBES - 1)?;
-        Ok(Index { buckets, entries: 0, border: 0, below: first, above: first })
+        Ok(Index { buckets, entries: 0, border: 0, below: first, above: first, prepared: 0 })
+    }
+
+    /// Has `populator` populate the index's memory ahead of its use.
+    pub fn populate_by(&mut self, populator: &Populator) {
+        self.buckets.populate_by(populator);
+        self.buckets.will_use(0..self.above as usize + PROBES);
     }
 
     /// Returns the size of the index in bytes, once it has grown.
@@ -190,16 +203,34 @@ impl Index {
     pub fn grow(&mut self, hash_of: impl Fn(Ref) -> u32) -> ArrayVec<Ref, MOVED_MAX> {
         let mut lost = ArrayVec::new();
         if self.border == 0 {
-            let (buckets, most) = (self.above, self.most());
-            if buckets == most || (self.entries as u64) <= buckets * GROWTH_LOAD as u64 {
+            let (entries, room) = (self.entries as u64, self.above * GROWTH_LOAD as u64);
+            if entries <= room - room / PREPARED_SHARE || self.above == self.most() {
                 return lost;
             }
-            (self.below, self.above, self.border) = (buckets, (buckets + buckets / 4 + 1).min(most), HASHES);
+            if entries <= room {
+                self.prepare();
+                return lost;
+            }
+            (self.below, self.above, self.border) = (self.above, self.grown(), HASHES);
         }
         for _ in 0..STEPS {
             self.move_up(&hash_of, |entry| lost.push(entry));
         }
         lost
+    }
+
+    /// Returns the number of buckets to which the index grows next.
+    fn grown(&self) -> u64 {
+        (self.above + self.above / 4 + 1).min(self.most())
+    }
+
+    /// Asks once for the memory to which the index will grow soon.
+    #[cold]
+    fn prepare(&mut self) {
+        if self.prepared != self.above {
+            self.prepared = self.above;
+            self.buckets.will_use(self.above as usize..self.grown() as usize + PROBES);
+        }
     }
 
     /// Moves the entries of the last old bucket up.
@@ -294,6 +325,7 @@ fn tag(hash: u64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::region::PopulatorThread;
     use proptest::prelude::*;
     use std::collections::HashMap;
 
@@ -355,5 +387,26 @@ mod tests {
         assert!(refused + lost < 700, "{refused} and {lost}");
         index.clear();
         assert_eq!(index.find(hash_of(1), |_| true), None);
+    }
+
+    /// No bucket is written to before its memory was asked for.
+    #[test]
+    fn memory_is_asked_for_before_the_index_grows_into_it() {
+        let thread = PopulatorThread::start("memory", || {}).unwrap();
+        let mut index = Index::new(200_000).unwrap();
+        index.populate_by(&thread.populator());
+        for number in 0..500_000 {
+            let last = index.above as usize + PROBES - 1;
+            // `None`: on reserved pages.
+            assert_ne!(
+                index.buckets.was_asked(last),
+                Some(false),
+                "{number} entries, {} buckets",
+                index.above
+            );
+            index.insert(hash_of(number), Ref(number));
+            drop(index.grow(|entry| hash_of(entry.0) as u32));
+        }
+        assert!(index.above > 100_000, "it has grown past several pages");
     }
 }

@@ -37,7 +37,7 @@ use crate::{
         key::{Asked, Flags, Key},
     },
     group::Group,
-    region::Region,
+    region::{HUGE_PAGE, Populator, Region},
     simd::prefetch,
 };
 use entry::{ENTRY_MAX, EntryHeader};
@@ -58,6 +58,11 @@ const PROBATION_SHARE: usize = 10;
 /// Size in bytes that an entry is assumed to have when the index is sized: a short name with one
 /// address. Smaller entries fill the index first.
 const TYPICAL_ENTRY: usize = 88;
+
+/// Number of bytes that are populated ahead of a slab's head.
+const AHEAD: usize = HUGE_PAGE;
+/// Number of bytes after which a slab asks for the next pages: half of a huge page, so that there is time.
+const STEP: usize = HUGE_PAGE / 2;
 
 /// Most entries that one insert moves before it evicts the next, requested or not: a bound on its
 /// time.
@@ -137,6 +142,16 @@ impl Cache {
             churn: Churn::default(),
             sweeping: SlabKind::Probation,
         })
+    }
+
+    /// Has `populator` populate the cache's memory ahead of its use, so that no insert waits for it.
+    pub fn populate_by(&mut self, populator: &Populator) {
+        self.index.populate_by(populator);
+        self.slab.populate_by(populator);
+        for segment in [SlabKind::Probation, SlabKind::Protected] {
+            let base = self.base(segment);
+            self.slab.will_use(base..base + STEP);
+        }
     }
 
     /// Returns the filing of entries with these flags in the current generation.
@@ -285,11 +300,21 @@ impl Cache {
     fn make_room(&mut self, segment: SlabKind, size: usize, now: Secs) -> usize {
         let mut moves = MOVES_MAX;
         loop {
-            if let Some(at) = self.ring_mut(segment).push(size) {
-                return self.base(segment) + at;
+            if let Some(at) = self.push(segment, size) {
+                return at;
             }
             self.evict(segment, now, &mut moves);
         }
+    }
+
+    /// Takes `size` bytes at the head of a slab, if there is room. Returns their position.
+    fn push(&mut self, segment: SlabKind, size: usize) -> Option<usize> {
+        let at = self.base(segment) + self.ring_mut(segment).push(size)?;
+        let end = at + size;
+        if at / STEP != end / STEP {
+            self.slab.will_use(end..end + AHEAD);
+        }
+        Some(at)
     }
 
     /// Removes the entry at the tail: moves it to a head if it was requested, else evicts it.
@@ -337,9 +362,7 @@ impl Cache {
     /// must fit.
     fn relocate(&mut self, from: SlabKind, at: usize, to: SlabKind, size: usize) {
         let source = self.base(from) + at;
-        let base = self.base(to);
-        let Some(head) = self.ring_mut(to).push(size) else { unreachable!("room was made for the entry") };
-        let target = base + head;
+        let Some(target) = self.push(to, size) else { unreachable!("room was made for the entry") };
         // Popping freed the bytes but did not touch them, and `copy_within` handles overlap.
         self.slab.bytes_mut().copy_within(source..source + size, target);
         let hash = EntryHeader::at(self.slab.bytes(), target).0.hash();

@@ -14,6 +14,7 @@ use std::{collections::HashMap, sync::Arc};
 
 mod groups;
 mod inspect;
+mod memory;
 mod verdicts;
 
 const HASH: fn() -> KeyedHash =

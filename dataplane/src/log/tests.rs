@@ -54,6 +54,7 @@ impl Scene {
             log: Some(LogConfig { line: line.clone(), sieve: Arc::new(sieve), seed: 1 }),
             demand: None,
             mirror: None,
+            populator: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig { checksums, ..SimConfig::default() }).unwrap();
         let clock = Clock::simulated(|| SENT);

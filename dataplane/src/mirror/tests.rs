@@ -59,6 +59,7 @@ impl Scene {
             log: None,
             demand: None,
             mirror: Some(MirrorConfig { line: line.clone(), sieve, directions, seed: 1 }),
+            populator: None,
         };
         let (port, wire) = SimPort::pair(&SimConfig::default()).unwrap();
         let clock = Clock::simulated(|| SENT);

@@ -53,6 +53,7 @@ pub fn start(
         log: None,
         demand,
         mirror: None,
+        populator: None,
     };
     let link = link.clone();
     thread::spawn(move || {

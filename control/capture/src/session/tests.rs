@@ -135,6 +135,7 @@ fn settings() -> WorkerConfig {
         log: None,
         demand: None,
         mirror: None,
+        populator: None,
     }
 }
 

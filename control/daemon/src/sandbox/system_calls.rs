@@ -15,7 +15,7 @@ use seccompiler::{
 use std::{collections::BTreeMap, env::consts::ARCH, process};
 
 /// Calls that are allowed with any arguments.
-const ANY: [libc::c_long; 118] = [
+const ANY: [libc::c_long; 119] = [
     // Files. Landlock and the user's rights say which.
     libc::SYS_openat,
     libc::SYS_read,
@@ -73,6 +73,7 @@ const ANY: [libc::c_long; 118] = [
     libc::SYS_brk,
     libc::SYS_membarrier,
     libc::SYS_get_mempolicy,
+    libc::SYS_mbind,
     // Sockets; `socket` is below.
     libc::SYS_bind,
     libc::SYS_listen,

@@ -7,6 +7,7 @@
 
 use crate::problems::HostProblems;
 use core_affinity::CoreId;
+use ringdns_common::cores;
 use ringdns_config::{Config, XdpMode};
 use ringdns_dataplane::{
     clock::Clock,
@@ -20,6 +21,7 @@ use ringdns_dataplane::{
     },
     process::AnswerConfig,
     punt::Link,
+    region::PopulatorThread,
     worker::WorkerConfig,
 };
 use ringdns_dnstap::Dnstap;
@@ -44,6 +46,8 @@ use task::{Order, Task};
 const RECORDS: usize = 4096;
 /// Most punts in the queue to the control plane.
 const QUEUE: usize = RECORDS;
+/// Niceness of the thread that populates memory: workers and cache misses come first.
+const MEMORY_NICENESS: i32 = 19;
 /// Busy polling suited to DNS: short polls of one burst.
 const BUSY_POLL: BusyPoll = BusyPoll { usecs: 20, budget: 64 };
 
@@ -83,6 +87,9 @@ pub enum StartError {
     /// The kernel sockets cannot be opened.
     #[error(transparent)]
     Udp(#[from] UdpError),
+    /// The thread that populates memory cannot be started.
+    #[error("the thread that populates memory cannot be started: {0}. Check ulimit -u")]
+    Memory(io::Error),
     /// The thread or the memory cannot be allocated.
     #[error("worker {worker} cannot be set up: {source}. Check ulimit -u, memory and cache.bytes_per_worker")]
     Setup {
@@ -131,7 +138,6 @@ pub struct Common<'a> {
 }
 
 /// Running workers. Dropping them stops them, and waits until they have ended.
-#[derive(Default)]
 pub struct Workers {
     /// Link to each worker.
     pub links: Vec<Arc<Link>>,
@@ -141,9 +147,27 @@ pub struct Workers {
     pub demands: Vec<Arc<DemandLine>>,
     seats: Vec<Seat>,
     threads: Vec<JoinHandle<()>>,
+    memory: PopulatorThread,
 }
 
 impl Workers {
+    /// Returns no workers. The thread that populates their memory runs on these cores.
+    pub fn new(cores: Vec<CoreId>) -> Result<Self, StartError> {
+        let begin = move || {
+            cores::sit(&cores);
+            // Without permission the niceness stays as it is.
+            let _ = rustix::process::setpriority_process(None, MEMORY_NICENESS);
+        };
+        Ok(Workers {
+            links: Vec::new(),
+            lines: Vec::new(),
+            demands: Vec::new(),
+            seats: Vec::new(),
+            threads: Vec::new(),
+            memory: PopulatorThread::start("memory", begin).map_err(StartError::Memory)?,
+        })
+    }
+
     /// Returns the seats of the workers, to replace their ports.
     pub fn seats(&self) -> &[Seat] {
         &self.seats
@@ -164,6 +188,7 @@ impl Workers {
         let wanted = common.config.refresh.sweep_window > 0 || common.config.snapshot.is_some();
         settings.demand = wanted.then(DemandLine::new);
         let demand = settings.demand.clone();
+        settings.populator = Some(self.memory.populator());
         let line = settings.log.as_ref().map(|log| log.line.clone());
         let task = Task {
             link: link.clone(),
@@ -274,6 +299,7 @@ pub fn settings(config: &Config, policy: Arc<QueryPolicy>, cache_bytes: u64, alo
         log: None,
         demand: None,
         mirror: None,
+        populator: None,
     }
 }
 

@@ -74,7 +74,7 @@ fn a_worker_that_panics_is_heard_of() {
 fn a_worker_that_cannot_start_is_an_error_and_no_end() {
     let config = config();
     let (common, mut ends) = common(&config);
-    let mut workers = Workers::default();
+    let mut workers = Workers::new(Vec::new()).unwrap();
     let holder = UdpSocket::bind("127.0.0.1:0").unwrap();
     let taken = holder.local_addr().unwrap();
     let error = workers.add(plan(&taken.to_string()), &common).err().unwrap();
@@ -86,7 +86,7 @@ fn a_worker_that_cannot_start_is_an_error_and_no_end() {
 fn workers_that_are_dropped_end_and_are_not_heard_of() {
     let config = config();
     let (common, mut ends) = common(&config);
-    let mut workers = Workers::default();
+    let mut workers = Workers::new(Vec::new()).unwrap();
     workers.add(plan("127.0.0.1:0"), &common).unwrap();
     workers.add(plan("127.0.0.1:0"), &common).unwrap();
     assert_eq!(workers.links.iter().map(|link| link.worker).collect::<Vec<_>>(), [0, 1]);
@@ -117,7 +117,7 @@ fn free_address() -> SocketAddr {
 fn a_worker_goes_on_with_the_port_that_it_is_given() {
     let config = config();
     let (common, mut ends) = common(&config);
-    let mut workers = Workers::default();
+    let mut workers = Workers::new(Vec::new()).unwrap();
     let [old, new] = [free_address(), free_address()];
     workers.add(plan(&old.to_string()), &common).unwrap();
     // With QR and RA.
@@ -152,7 +152,7 @@ fn a_worker_goes_on_with_the_port_that_it_is_given() {
 fn a_port_is_opened_in_advance_of_its_address() {
     let config = config();
     let (common, _ends) = common(&config);
-    let mut workers = Workers::default();
+    let mut workers = Workers::new(Vec::new()).unwrap();
     workers.add(plan("127.0.0.1:0"), &common).unwrap();
     let away = ["192.0.2.1:5353", "[2001:db8::1]:5353"].map(|address| address.parse().unwrap());
     assert!(workers.seats()[0].open(PortSource::Sockets(away.to_vec())).unwrap().is_none());

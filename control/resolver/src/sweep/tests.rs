@@ -296,6 +296,7 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
         log: None,
         demand: Some(demand),
         mirror: None,
+        populator: None,
     };
     let inside = link.clone();
     let worker = std::thread::spawn(move || {
