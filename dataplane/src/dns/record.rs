@@ -36,24 +36,79 @@ impl RecordHead {
     }
 }
 
-/// Returns the offset past the name at `at`. A compression pointer must point back, and not into the
+/// Returns the offset past the name at `start`, which takes at most [`NAME_MAX`](super::NAME_MAX) bytes. A compression pointer must point back, and not into the
 /// header, whose bytes differ in the reply to a client. It ends the name here; it is not followed.
 #[inline]
-pub fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
-    let start = at;
-    loop {
-        let len = *message.get(at)?;
-        match len {
-            0 => return Some(at + 1),
-            1..=63 => at += 1 + usize::from(len),
-            0xc0.. => {
-                let target = usize::from(len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
-                return (super::header::LEN..start).contains(&target).then_some(at + 2);
-            }
-            _ => return None,
+pub fn skip_name(message: &[u8], start: usize) -> Option<usize> {
+    // Cut where the longest name ends, so that each label takes one check of a bound.
+    let name = message.get(start..)?;
+    let name = &name[..name.len().min(super::NAME_MAX)];
+    let mut at = 0;
+    let (end, last) = loop {
+        let len = *name.get(at)?;
+        // One comparison for labels, which are most.
+        if len.wrapping_sub(1) >= 63 {
+            break (start + at, len);
         }
-        if at - start > super::NAME_MAX {
-            return None;
+        at += 1 + usize::from(len);
+    };
+    match last {
+        0 => Some(end + 1),
+        0xc0.. => {
+            let target = usize::from(last & 0x3f) << 8 | usize::from(*message.get(end + 1)?);
+            (super::header::LEN..start).contains(&target).then_some(end + 2)
         }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::{NAME_MAX, header::LEN};
+
+    /// Returns a header and a name of `len` bytes in labels of one byte, but for the first, which may have two.
+    fn message(len: usize) -> Vec<u8> {
+        let mut message = vec![0; LEN];
+        if len.is_multiple_of(2) {
+            message.extend(b"\x02ab");
+        }
+        while message.len() < LEN + len - 1 {
+            message.extend(b"\x01a");
+        }
+        message.push(0);
+        message
+    }
+
+    /// RFC 1035 section 2.3.4.
+    #[test]
+    fn a_name_has_at_most_255_bytes() {
+        for len in [3, 4, 254, NAME_MAX] {
+            assert_eq!(skip_name(&message(len), LEN), Some(LEN + len), "{len}");
+        }
+        for len in [NAME_MAX + 1, NAME_MAX + 2, 600] {
+            assert_eq!(skip_name(&message(len), LEN), None, "{len}");
+        }
+        assert_eq!(skip_name(&message(9)[..LEN + 8], LEN), None, "no end");
+        assert_eq!(skip_name(&[0; LEN], LEN + 1), None, "beyond the message");
+    }
+
+    #[test]
+    fn a_name_ends_at_a_pointer_back() {
+        let mut message = message(5);
+        let start = message.len();
+        message.extend(b"\x01a\xc0\x0c");
+        assert_eq!(skip_name(&message, start), Some(start + 4));
+        for (pointer, what) in
+            [([0xc0, 11], "into the header"), ([0xc0, start as u8], "to itself"), ([0xc1, 0], "on")]
+        {
+            message[start + 2..].copy_from_slice(&pointer);
+            assert_eq!(skip_name(&message, start), None, "{what}");
+        }
+        message[start + 2..].copy_from_slice(&[64, 0]);
+        assert_eq!(skip_name(&message, start), None, "a label that there is not");
+        message.truncate(start + 3);
+        message[start + 2] = 0xc0;
+        assert_eq!(skip_name(&message, start), None, "half a pointer");
     }
 }
