@@ -151,10 +151,17 @@ impl Work for LookOn<'_, '_> {
                 return Seen::Nothing;
             }
         }
-        if seen.is_seen() {
-            return seen;
+        match seen {
+            Seen::Nothing => {
+                simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide })
+            }
+            Seen::UnsummedV4 | Seen::UnsummedV6 if conditions.may_be_completed(window) => {
+                *may_be_wide = true;
+                seen
+            }
+            Seen::UnsummedV4 | Seen::UnsummedV6 => Seen::Nothing,
+            _ => seen,
         }
-        simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen })
     }
 }
 
@@ -166,8 +173,6 @@ struct LookGenerally<'a, 'b> {
     conditions: &'a Conditions<'b>,
     cache: &'a Cache,
     may_be_wide: &'a mut bool,
-    /// Kind of question that earlier looks have seen.
-    seen: Seen,
 }
 
 impl Work for LookGenerally<'_, '_> {
@@ -175,10 +180,9 @@ impl Work for LookGenerally<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookGenerally { glance, window, len, conditions, cache, may_be_wide, seen } = self;
+        let LookGenerally { glance, window, len, conditions, cache, may_be_wide } = self;
         let seek = |hash| cache.seek(hash);
         let seen = match EtherType::of(window) {
-            _ if seen != Seen::Nothing => seen,
             EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
             EtherType::IPV6 if !glance::may_be_query::<plain::V6>(window, conditions) => Seen::Nothing,
             EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
