@@ -183,24 +183,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::{super::Region, *};
-    use std::time::{Duration, Instant};
+    use std::{
+        fs::File,
+        os::unix::fs::FileExt,
+        time::{Duration, Instant},
+    };
 
-    /// Returns the number of bytes of `region` that are in memory.
+    /// Returns the number of bytes of `region` that are in memory (Documentation/admin-guide/mm/pagemap.rst).
     fn resident(region: &Region) -> usize {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
-        let start = region.base().as_ptr().addr();
-        let (mut is_in, mut found) = (false, 0);
-        for line in smaps.lines() {
-            let range = line.split(' ').next().and_then(|text| text.split_once('-'));
-            if let Some((from, to)) = range
-                && let (Ok(from), Ok(to)) = (usize::from_str_radix(from, 16), usize::from_str_radix(to, 16))
-            {
-                is_in = (from..to).contains(&start);
-            } else if is_in && let Some(size) = line.strip_prefix("Rss:") {
-                found = size.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10;
-            }
-        }
-        found
+        const PAGE: usize = 4096;
+        let (start, len) = (region.base().as_ptr().addr(), region.bytes().len());
+        let mut entries = vec![0; len / PAGE * size_of::<u64>()];
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        pagemap.read_exact_at(&mut entries, (start / PAGE * size_of::<u64>()) as u64).unwrap();
+        // The highest bit says that the page is present.
+        PAGE * entries.chunks_exact(size_of::<u64>()).filter(|entry| entry[7] & 0x80 != 0).count()
     }
 
     /// Waits until `is` holds, for as long as a loaded machine may take.
@@ -223,17 +220,22 @@ mod tests {
     fn pages_that_are_asked_for_are_populated_and_no_others() {
         let thread = PopulatorThread::start("memory", || {}).unwrap();
         let Some(region) = region(16, &thread) else { return };
-        // Surrounds tell two mappings apart that the kernel has merged into one.
-        let before = resident(&region);
-        region.will_use(4 * HUGE_PAGE..4 * HUGE_PAGE + 1);
-        let one = || resident(&region) - before;
-        wait_for("a page", || one() >= HUGE_PAGE);
-        region.will_use(4 * HUGE_PAGE..5 * HUGE_PAGE);
+        assert_eq!(resident(&region), 0);
+        let start = region.base().as_ptr().addr();
+        let page = |nth: usize| {
+            let at = start.next_multiple_of(HUGE_PAGE) - start + nth * HUGE_PAGE;
+            at..at + HUGE_PAGE
+        };
+        region.will_use(page(3).start..page(3).start + 1);
+        wait_for("a page", || resident(&region) == HUGE_PAGE);
+        // Known already; nothing; beyond the region.
+        region.will_use(page(3));
+        region.will_use(page(5).start..page(5).start);
         region.will_use(usize::MAX - 1..usize::MAX);
-        // The next request is handled after those.
-        region.will_use(8 * HUGE_PAGE..9 * HUGE_PAGE);
-        wait_for("a later page", || one() >= 2 * HUGE_PAGE);
-        assert!(one() <= 5 * HUGE_PAGE, "{} bytes", one());
+        // Handled after those.
+        region.will_use(page(7).start + 1..page(8).end);
+        wait_for("more pages", || resident(&region) >= 3 * HUGE_PAGE);
+        assert_eq!(resident(&region), 3 * HUGE_PAGE);
         assert!(region.bytes().iter().all(|byte| *byte == 0));
     }
 
