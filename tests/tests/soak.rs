@@ -67,8 +67,9 @@ impl Scene {
     /// Returns a configuration that differs each time, except for the last table.
     fn configuration(&self, nth: u64, socket: &Path) -> String {
         let upstream = self.upstreams[(nth % 2) as usize];
+        // The host tier is full before the growth is looked at.
         let tables = format!(
-            "[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"4MiB\"\n[redis]\nurl = {:?}\n\
+            "[cache]\nbytes_per_worker = \"1MiB\"\nhost_bytes = \"1MiB\"\n[redis]\nurl = {:?}\n\
              [query_log]\nenabled = true\nspool_dir = {:?}\nbatch_interval = \"500ms\"\n\
              [clickhouse]\nurl = {:?}\npassword_file = {:?}\n\
              [access]\nallow = [\"0.0.0.0/0\", \"::/0\"]\ndeny = [\"192.0.2.{}/32\"]\n",

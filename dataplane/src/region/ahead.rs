@@ -49,7 +49,7 @@ pub struct Ahead {
     first: usize,
     /// Pages that were ever asked for, a bit each.
     asked: Box<[AtomicU64]>,
-    /// Those of them that the thread has yet to look at.
+    /// Pages of these that the thread has yet to look at.
     wanted: Box<[AtomicU64]>,
     populator: Populator,
 }
