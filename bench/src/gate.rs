@@ -201,8 +201,8 @@ pub fn run(args: &Args) -> Result<()> {
     let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
     ensure!(
         failures.is_empty(),
-        "{}: a rise of {TOLERANCE} % is allowed, and no more allocations. If a rise is worth it, renew the baseline (bench/gate.sh \
-         --update) and say why in the commit",
+        "{}: a rise of {TOLERANCE} % is allowed, and no more allocations. If a rise is worth it, renew the \
+         baseline (bench/gate.sh --update) and say why in the commit",
         failures.join(", ")
     );
     Ok(())

@@ -85,8 +85,8 @@ fn over_kernel(
 fn over_xdp(interface: &str, listen: &[SocketAddr], common: &Common<'_>) -> Result<Entrance, EntranceError> {
     let Config { server, cache, access, .. } = common.config;
     let mode = attach_mode(server.mode);
-    // Declared in this order so that after an error the program is dropped before the workers.
     let plan = cores::CorePlan::new(None);
+    // Declared in this order so that after an error the program is dropped before the workers.
     let mut workers = Workers::new(plan.of_control().to_vec())?;
     let mut steering =
         Steering::load(&SteerConfig { interface, listen, vlans: &server.vlans, prefixes: &[], mode })?;

@@ -108,8 +108,9 @@ impl Seen {
     /// Whether an entry may answer the question without a wide look.
     #[inline(always)]
     pub fn may_have_entry(self) -> bool {
-        // One comparison, since these come first.
-        (self as u8) < Seen::Nothing as u8
+        use Seen::{AskingV4, AskingV6, LongV4, LongV6, V4, V6};
+        // One comparison, since these are declared one after the other.
+        matches!(self, V4 | V6 | LongV4 | LongV6 | AskingV4 | AskingV6)
     }
 
     /// Returns the kind if the question has no entry.

@@ -322,7 +322,8 @@ impl Work for AnswerRare<'_, '_> {
             Seen::AskingV6 => {
                 simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V6> })
             }
-            _ => Outcome::Left,
+            Seen::V4 | Seen::V6 | Seen::Special | Seen::Tagged | Seen::Wide | Seen::Nothing => Outcome::Left,
+            Seen::UnsummedV4 | Seen::UnsummedV6 | Seen::MissedV4 | Seen::MissedV6 => Outcome::Left,
         }
     }
 }

@@ -30,7 +30,7 @@ table! {
     "[cache]" RawCache {
         /// Whether answers are cached at all.
         enabled: bool = true,
-        /// Memory of each worker cache. If the key is absent, less where the machine has less
+        /// Memory of each worker cache, at most 16 GiB. If the key is absent, less where the machine has less
         /// memory, or a control group (a container, a systemd unit) allows less.
         bytes_per_worker: AdjustableBytes = AdjustableBytes::of(Bytes(64 << 20)),
         /// Memory of the host cache, which all workers share. If the key is absent, less as above.

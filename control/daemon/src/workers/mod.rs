@@ -151,7 +151,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Returns no workers. The thread that populates their memory runs on these cores.
+    /// Starts the thread that populates the memory of workers, on these cores. There are no workers yet.
     pub fn new(cores: Vec<CoreId>) -> Result<Self, StartError> {
         let begin = move || {
             cores::sit(&cores);
