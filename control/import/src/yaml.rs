@@ -1,7 +1,7 @@
 //! YAML files as trees with lines, within bounds: hostile files are deep, or multiply by aliases.
 
 use crate::ImportError;
-use saphyr_parser::{Event, Parser, ScanError, Span};
+use saphyr_parser::{Event, Marker, Parser};
 use std::{collections::HashMap, rc::Rc};
 
 /// Deepest nesting.
@@ -79,6 +79,30 @@ impl Node {
     }
 }
 
+/// Numbers of lines as `\n` ends them, by the lines of YAML, which a lone `\r` ends too (YAML 1.2.2,
+/// section 5.4).
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Lines {
+        let (mut lines, mut line) = (vec![1], 1);
+        let mut characters = text.chars().peekable();
+        while let Some(character) = characters.next() {
+            line += usize::from(character == '\n');
+            if character == '\n' || character == '\r' && characters.peek() != Some(&'\n') {
+                lines.push(line);
+            }
+        }
+        Lines(lines)
+    }
+
+    /// Returns the line of a place. The parser sets the end of a file on a line of its own.
+    fn at(&self, place: &Marker) -> usize {
+        let last = self.0.len() - 1;
+        self.0[place.line().saturating_sub(1).min(last)]
+    }
+}
+
 /// List or table whose end has not come.
 struct Open {
     line: usize,
@@ -108,9 +132,13 @@ impl Open {
 pub fn parse(text: &str) -> Result<Rc<Node>, ImportError> {
     let mut open: Vec<Open> = Vec::new();
     let (mut anchors, mut total) = (HashMap::<usize, Rc<Node>>::new(), 0_usize);
+    let lines = Lines::of(text);
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| broken(&error))?;
-        let line = line(&span);
+        let (event, span) = event.map_err(|error| {
+            let reason = error.info().to_owned();
+            ImportError::Yaml { line: lines.at(error.marker()), reason }
+        })?;
+        let line = lines.at(&span.start);
         let refused = |reason: &str| ImportError::Yaml { line, reason: reason.to_owned() };
         let (node, anchor) = match event {
             Event::Scalar(text, _, anchor, _) => {
@@ -152,12 +180,4 @@ pub fn parse(text: &str) -> Result<Rc<Node>, ImportError> {
         }
     }
     Err(ImportError::Yaml { line: 1, reason: "there is nothing in the file".to_owned() })
-}
-
-fn line(span: &Span) -> usize {
-    span.start.line()
-}
-
-fn broken(error: &ScanError) -> ImportError {
-    ImportError::Yaml { line: error.marker().line(), reason: error.info().to_owned() }
 }

@@ -339,6 +339,26 @@ fn dnsdist_is_mapped() {
 }
 
 /// Values that ringdns refuses are reported, and the rest is a configuration.
+/// A lone carriage return ends a line of YAML, but none for an operator who looks one up.
+#[test]
+fn lines_are_numbered_as_other_tools_number_them() {
+    for format in [Format::AdGuardHome, Format::Blocky, Format::Dnsdist] {
+        let imported = import(format, "first:\r\r\r  - 1\nsecond: 2\r\nthird: 3", "name").unwrap();
+        let lines = ["first", "second", "third"].map(|key| {
+            let unmapped = imported.unmapped.iter().find(|unmapped| unmapped.key.starts_with(key));
+            unmapped.map(|unmapped| unmapped.line)
+        });
+        assert_eq!(lines, [Some(1), Some(2), Some(3)], "{format:?}: {:?}", imported.unmapped);
+        for (text, expected) in [("\r\r\na: [1", 2), ("a:\n\r\r- [1", 2), ("a: \"\n", 1)] {
+            let refused = import(format, text, "name").map(|imported| imported.toml);
+            assert!(
+                matches!(refused, Err(ImportError::Yaml { line, .. }) if line == expected),
+                "{text:?}: {refused:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_ringdns_refuses_is_reported() {
     let text = "server:\n interface: 192.0.2.1\n interface: 192.0.2.1\n access-control: 10.0.0.1/8 allow\n \
