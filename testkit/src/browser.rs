@@ -147,8 +147,10 @@ impl Browser {
         self.until("!document.getElementById('views').hidden");
     }
 
-    /// Clicks on the first element of a selector, as a pointer does.
+    /// Clicks on the first element of a selector, as a pointer does, when it is shown.
+    #[track_caller]
     pub fn click(&mut self, selector: &str) {
+        self.until(&format!("document.querySelector({})?.getClientRects().length > 0", json!(selector)));
         let place = self.value(&format!(
             "(() => {{ const element = document.querySelector({}); element.scrollIntoView({{ block: 'center' }}); \
              const {{ x, y, width, height }} = element.getBoundingClientRect(); \
@@ -162,10 +164,12 @@ impl Browser {
         }
     }
 
-    /// Writes text into the first field of a selector.
+    /// Writes text into the first field of a selector, when it is shown: a hidden one takes no focus, and a view
+    /// is opened some time after the key for it.
+    #[track_caller]
     pub fn fill(&mut self, selector: &str, text: &str) {
         let field = format!("document.querySelector({})", json!(selector));
-        self.value(&format!("{field}.focus(); {field}.select()"));
+        self.until(&format!("{field}.focus(); {field}.select(); document.activeElement === {field}"));
         self.call("Input.insertText", json!({ "text": text }));
     }
 
