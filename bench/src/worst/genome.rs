@@ -49,7 +49,7 @@ pub struct Genome {
 
 impl Genome {
     /// Returns a genome of packets of one form that come to a server with its default set-up, but for the
-    /// verification of checksums.
+    /// verification of checksums, and for clients that the form's fate says may not ask.
     pub fn of(form: Form) -> Self {
         let checksums = match form.checksums {
             Checksums::Verify => Verification::Verify,
@@ -57,8 +57,17 @@ impl Genome {
             Checksums::Trust => Verification::Trust,
             Checksums::Unused => Verification::Unused,
         };
+        // The prefixes that clients of one site are in.
+        let denying = matches!(form.fate, Fate::Refused | Fate::Denied).then_some((24, 56));
+        let site = Site {
+            checksums,
+            access: denying,
+            is_denied: denying.is_some(),
+            is_silent: form.fate == Fate::Denied,
+            ..Site::default()
+        };
         let form = Form { checksums: Checksums::Verify, fate: Fate::Hit, ..form };
-        Genome { packets: vec![form], site: Site { checksums, ..Site::default() } }
+        Genome { packets: vec![form], site }
     }
 
     /// Returns the form of the packet with this number.

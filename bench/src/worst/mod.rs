@@ -13,7 +13,7 @@ mod search;
 mod serve;
 mod site;
 
-use crate::{built, run::rate};
+use crate::{built, instructions::shapes::SHAPES, run::rate};
 use anyhow::{Context, Result};
 use count::Valgrind;
 use genome::{FRAME_MAX, FRAME_MIN, Genome};
@@ -56,6 +56,9 @@ pub struct Args {
     /// two network namespaces, and do not search. Needs root.
     #[arg(long)]
     pub measure: bool,
+    /// Measure the shapes of bench/gate.sh too.
+    #[arg(long, requires = "measure")]
+    pub shapes: bool,
     /// Rounds of --measure; medians are printed.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
@@ -123,7 +126,9 @@ pub fn run(args: &Args) -> Result<()> {
         let given = args.forms.iter().map(|genome| (genome.to_string(), genome.clone()));
         let settings =
             measure::Settings { rounds: args.rounds, seconds: args.round_seconds, nice: args.nice };
-        return measure::measure(&kept.into_iter().chain(given).collect::<Vec<_>>(), &settings);
+        let shapes = SHAPES.iter().filter(|_| args.shapes);
+        let shapes = shapes.map(|shape| (shape.name.to_owned(), Genome::of((shape.form)())));
+        return measure::measure(&kept.into_iter().chain(shapes).chain(given).collect::<Vec<_>>(), &settings);
     }
     if !args.forms.is_empty() {
         return tell_costs(&args.forms, &mut judge);

@@ -81,7 +81,7 @@ impl Cache {
     /// are. Counts the request. `None` decides nothing yet: [`lookup`](Self::lookup) does.
     ///
     /// `block` is a key's first [block](crate::dns::key::Key::blocks), `len` the number of its bytes that
-    /// are part of the question, and `beyond` the rest of the question.
+    /// are part of the question, and `beyond` its second block in the same manner.
     #[inline(always)]
     pub fn get_fresh<S: Simd>(
         &mut self,
@@ -89,7 +89,7 @@ impl Cache {
         candidate: Ref,
         filed: Filed,
         (block, len): (&Block, usize),
-        beyond: &[u8],
+        beyond: (&Block, usize),
         now: Secs,
     ) -> Option<Found<'_>> {
         let (header, body) = EntryHeader::at_mut(self.slab.bytes_mut(), position(candidate));
@@ -97,11 +97,14 @@ impl Cache {
         if header.filed() != filed || !simd.same(have, block, len) || now >= header.glance() {
             return None;
         }
-        if !beyond.is_empty() && body[BLOCK..][..beyond.len()] != *beyond {
+        let (beyond, beyond_len) = beyond;
+        if beyond_len != 0
+            && !simd.same(body[BLOCK..].first_chunk().unwrap_or(&[0; BLOCK]), beyond, beyond_len)
+        {
             return None;
         }
         header.touch();
-        Some(Found::new(header, body, len + beyond.len()))
+        Some(Found::new(header, body, len + beyond_len))
     }
 
     /// Returns the answer, whatever its age and its clients, if the candidate is the right entry, is not

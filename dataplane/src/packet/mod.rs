@@ -64,6 +64,18 @@ impl LargestReplies {
     }
 }
 
+/// Checksum of a received datagram, which is not wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UdpSum {
+    /// It is absent, or need not be verified.
+    #[default]
+    Unverified,
+    /// It is right.
+    Verified,
+    /// It is [partial](header::Udp::has_partial_checksum), and may be.
+    Partial,
+}
+
 /// Position of the headers in a frame, and proof that they were checked: the lengths agree, and the
 /// addresses can be answered.
 ///
@@ -84,10 +96,14 @@ impl Envelope {
         if v6 { Envelope((62 + tags) | Self::V6) } else { Envelope(42 + tags) }
     }
 
-    /// Returns the envelope of an untagged packet, whose UDP checksum was verified or not.
+    /// Returns the envelope of an untagged packet.
     #[inline(always)]
-    pub fn of_plain(v6: bool, is_verified: bool) -> Self {
-        let flags = if is_verified { Self::VERIFIED } else { 0 };
+    pub fn of_plain(v6: bool, sum: UdpSum) -> Self {
+        let flags = match sum {
+            UdpSum::Unverified => 0,
+            UdpSum::Verified => Self::VERIFIED,
+            UdpSum::Partial => Self::PARTIAL,
+        };
         if v6 { Envelope(62 | Self::V6 | flags) } else { Envelope(42 | flags) }
     }
 

@@ -259,11 +259,12 @@ impl Glance {
         (&self.question, self.question_len())
     }
 
-    /// Returns the first block of a longer question, the number of its bytes that are part of the
-    /// question, and the rest of the question.
-    pub fn long_question(&self) -> ((&Block, usize), &[u8]) {
-        let len = self.question_len().min(BLOCK);
-        ((&self.question, len), &self.beyond[..self.question_len() - len])
+    /// Returns the two blocks of a longer question, each with the number of its bytes that are part of the
+    /// question: the second may have none.
+    #[inline(always)]
+    pub fn long_question(&self) -> [(&Block, usize); 2] {
+        let len = self.question_len();
+        [(&self.question, len.min(BLOCK)), (&self.beyond, len.saturating_sub(BLOCK))]
     }
 
     /// Returns the question to compare with that of an entry. `wide` is the wide look that has seen it, if

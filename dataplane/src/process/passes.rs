@@ -22,7 +22,6 @@ use crate::{
     simd::{BLOCK, Simd, Work},
     stats::WorkerStats,
 };
-use asking::AnswerAsking;
 use special::{AnswerSpecial, Outcome};
 use std::marker::PhantomData;
 use wide::{AnswerAllWide, LookAllWide};
@@ -225,14 +224,14 @@ impl Last<'_> {
         frame: &mut Frame,
     ) -> Outcome {
         let (window, len) = self.frames.window_mut(frame);
-        let (question, beyond): (_, &[u8]) =
-            if LONG { glance.long_question() } else { (glance.question(), &[]) };
+        let [question, beyond] =
+            if LONG { glance.long_question() } else { [glance.question(), (&[0; BLOCK], 0)] };
         let (now, opt) = (self.now, self.opt);
         if let Some(fresh) = self.cache.get_fresh(simd, glance.entry, glance.filed, question, beyond, now) {
             if fresh.is_simple() {
                 // A simple answer fits in any reply.
                 // The remainder equals the length; it saves a bounds check.
-                let question_len = (question.1 + beyond.len()) % (2 * BLOCK);
+                let question_len = (question.1 + beyond.1) % (2 * BLOCK);
                 let opt = ReplyOpt { opt, options: None };
                 len.set(glance.reply_simply::<S, P>(simd, window, fresh, question_len, now, opt));
                 return Outcome::Answered;
@@ -242,7 +241,7 @@ impl Last<'_> {
             if wire_len >= MIN_RECORD && glance.has_room(wire_len) && !status.is_truncated() {
                 self.counted += 1;
                 count(status, Age::Fresh(0), self.stats, self.tally);
-                let question_len = question.1 + beyond.len();
+                let question_len = question.1 + beyond.1;
                 let copy = Copy::<P> { glance, window, fresh, question_len, now, opt, version: PhantomData };
                 len.set(simd.apart(copy));
                 return Outcome::Answered;
@@ -300,7 +299,7 @@ impl Work for AnswerOther<'_, '_> {
     }
 }
 
-/// Last pass over a packet that is not a question of one block.
+/// Last pass over a packet that is not a question of one block, or asks for options.
 struct AnswerRare<'a, 'b> {
     last: &'a mut Last<'b>,
     glance: &'a mut Glance,
@@ -316,12 +315,8 @@ impl Work for AnswerRare<'_, '_> {
         match glance.seen {
             Seen::LongV4 => last.answer::<S, plain::V4, true>(simd, glance, frame),
             Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),
-            Seen::AskingV4 => {
-                simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V4> })
-            }
-            Seen::AskingV6 => {
-                simd.apart(AnswerAsking { last, glance, frame, version: PhantomData::<plain::V6> })
-            }
+            Seen::AskingV4 => last.answer_asking::<S, plain::V4>(simd, glance, frame),
+            Seen::AskingV6 => last.answer_asking::<S, plain::V6>(simd, glance, frame),
             Seen::V4 | Seen::V6 | Seen::Special | Seen::Tagged | Seen::Wide | Seen::Nothing => Outcome::Left,
             Seen::UnsummedV4 | Seen::UnsummedV6 | Seen::MissedV4 | Seen::MissedV6 => Outcome::Left,
         }

@@ -18,7 +18,7 @@ use crate::{
     limiter::{Action, Limiter},
     log::Outcome,
     packet::{
-        Envelope, MIN_FRAME,
+        Envelope, MIN_FRAME, UdpSum,
         plain::{Plain, Window, bytes, bytes_mut},
     },
     policy::{Asker, QueryPolicy, Refusal},
@@ -133,14 +133,14 @@ impl Closer<'_, '_> {
         let tail = opt.map_or(0, |opt| u32::from(checksum::fold_native(opt.sum)));
         let part = Part::whole(name_len);
         if !P::is_right(simd, window, message_len, part, tail) {
-            // Perhaps it is a partial one.
-            let is_wrong = checksums == Checksums::Verify;
-            if is_wrong {
+            if checksums == Checksums::Verify {
                 slot.verdict = self.drop(DropReason::BadChecksum);
+                return true;
             }
-            return is_wrong;
+            // Perhaps it is a partial one.
+            return simd.apart(LookAtRare::<P>::new(self, slot, nth, message_len, may_ask));
         }
-        slot.envelope = Envelope::of_plain(P::IS_V6, true);
+        slot.envelope = Envelope::of_plain(P::IS_V6, UdpSum::Verified);
         slot.query.begin(header::flags_of(start));
         if !has_labels(bytes(window, P::MESSAGE + LEN), name_len) {
             return simd.apart(Malformed::<P>::new(self, slot, nth, may_ask));
@@ -179,7 +179,7 @@ impl Closer<'_, '_> {
     /// Drops a packet whose checksum was not verified.
     #[inline(always)]
     fn drop_unsummed<P: Plain>(&self, slot: &mut Slot, reason: DropReason) -> bool {
-        slot.envelope = Envelope::of_plain(P::IS_V6, false);
+        slot.envelope = Envelope::of_plain(P::IS_V6, UdpSum::Unverified);
         slot.verdict = self.drop(reason);
         true
     }

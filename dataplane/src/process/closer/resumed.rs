@@ -8,7 +8,7 @@ use super::{
 use crate::{
     dns::{header::LEN, query},
     packet::{
-        Envelope,
+        Envelope, UdpSum,
         plain::{Plain, bytes},
     },
     process::{Job, Slot, glance::Glance},
@@ -37,7 +37,8 @@ impl Closer<'_, '_> {
         if kind.is_err() || opt.is_none() && message_len != kept {
             return false;
         }
-        slot.envelope = Envelope::of_plain(P::IS_V6, checksums.are_verified());
+        let sum = if checksums.are_verified() { UdpSum::Verified } else { UdpSum::Unverified };
+        slot.envelope = Envelope::of_plain(P::IS_V6, sum);
         slot.query.begin(u16::from_be_bytes(*bytes(window, P::MESSAGE + 2)));
         if !has_labels(question, len - 4) {
             return simd.apart(Malformed::<P>::new(self, slot, nth, true));

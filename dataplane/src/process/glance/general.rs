@@ -7,7 +7,7 @@ use crate::{
     checksum::{self, Checksums},
     dns::{
         OPT_LEN, UDP_MIN,
-        cookie::Cookie,
+        cookie::{CLIENT_LEN, Cookie, SERVER_LEN},
         header::{self, LEN},
         key::Flags,
         option::code,
@@ -69,14 +69,17 @@ impl Asked {
         self.cookie_len != 0 || self.nsid
     }
 
-    /// Returns the cookie.
+    /// Returns the cookie, whose length was checked.
     #[inline(always)]
     pub fn cookie(&self, window: &Window) -> Option<Cookie> {
-        let at = usize::from(self.cookie_at);
-        match self.cookie_len {
-            0 => None,
-            len => Cookie::parse(window.get(at..at + usize::from(len))?),
+        if self.cookie_len == 0 {
+            return None;
         }
+        let data = window.get(usize::from(self.cookie_at)..)?;
+        let (client, rest) = data.split_first_chunk()?;
+        let is_ours = usize::from(self.cookie_len) == CLIENT_LEN + SERVER_LEN;
+        let server = if is_ours { Some(*rest.first_chunk()?) } else { None };
+        Some(Cookie { client: *client, server })
     }
 }
 

@@ -13,13 +13,13 @@ use crate::{
     },
     log::Outcome,
     packet::{
-        Envelope,
+        Envelope, UdpSum,
         plain::{Plain, Window, bytes, bytes_mut},
     },
     policy::{Asker, QueryPolicy},
     process::{Job, Slot, Verdict, closer::Closer},
     simd::{NAME, Part, Simd, Work},
-    stats::DropReason,
+    stats::{Counter, DropReason},
 };
 use std::marker::PhantomData;
 
@@ -61,14 +61,13 @@ impl<P: Plain> Work for LookAtRare<'_, '_, '_, P> {
             return false;
         }
         let Some(sum) = sum::<P>(window, message_len, kept, checksums) else {
-            // Perhaps it is a partial one.
-            let is_wrong = checksums == Checksums::Verify;
-            if is_wrong {
-                slot.verdict = closer.drop(DropReason::BadChecksum);
-            }
-            return is_wrong;
+            slot.verdict = closer.drop(DropReason::BadChecksum);
+            return true;
         };
-        slot.envelope = Envelope::of_plain(P::IS_V6, sum.is_verified);
+        if sum.kind == UdpSum::Partial {
+            closer.job.stats.add(Counter::PartialChecksum, 1);
+        }
+        slot.envelope = Envelope::of_plain(P::IS_V6, sum.kind);
         // A client that may not ask gets no options.
         let has_options =
             may_ask && slot.query.edns.is_some_and(|edns| edns.nsid || edns.cookie != Sent::Nothing);
@@ -147,6 +146,10 @@ fn rule<S: Simd, P: Plain>(
         // Perhaps a transfer, or a query for a cookie.
         return (Ruling::Open, message_len);
     }
+    let additional = u16::from_be_bytes(*bytes(window, P::MESSAGE + 10));
+    if additional > 1 {
+        return (Ruling::Open, message_len);
+    }
     let message = &window[P::MESSAGE..P::MESSAGE + message_len];
     let end = match query::name_end(message) {
         Some(end) if end + 4 <= message_len => end + 4,
@@ -158,10 +161,9 @@ fn rule<S: Simd, P: Plain>(
     } else {
         query.set_question(&message[LEN..end]);
     }
-    let read = match u16::from_be_bytes(*bytes(window, P::MESSAGE + 10)) {
+    let read = match additional {
         0 => Some((end == message_len, 0)),
-        1 => opt(window, P::MESSAGE + end, P::MESSAGE + message_len, query),
-        _ => None,
+        _ => opt(window, P::MESSAGE + end, P::MESSAGE + message_len, query),
     };
     let Some((is_whole, version)) = read else { return (Ruling::Open, end) };
     if !may_ask {
@@ -199,8 +201,7 @@ fn opt(window: &Window, at: usize, end: usize, query: &mut Query) -> Option<(boo
 /// Checksum of a received datagram.
 #[derive(Clone, Copy, Default)]
 struct Sum {
-    /// Whether it was verified.
-    is_verified: bool,
+    kind: UdpSum,
     /// Number by which it has to be raised to be right.
     raise: u64,
     /// Sum of the bytes that the reply does not repeat.
@@ -218,26 +219,32 @@ fn sum<P: Plain>(window: &Window, message_len: usize, kept: usize, checksums: Ch
     };
     if checksums == Checksums::Unused {
         // The kernel computes the reply's.
-        return Some(Sum { is_verified: false, raise: 0, tail });
+        return Some(Sum { kind: UdpSum::Unverified, raise: 0, tail });
     }
     let pseudo = P::pseudo(window, 8 + message_len);
     let whole = checksum::sum_from::<5>(&window[P::MESSAGE - 8..kept_end], checksum::add(pseudo, tail));
     let field: [u8; 2] = *bytes(window, P::MESSAGE - 2);
+    let mut kind = UdpSum::Unverified;
     if checksums.are_verified() {
         if !P::has_right_header(window) {
             return None;
         }
         if field != [0; 2] {
-            return checksum::is_right(whole).then_some(Sum { is_verified: true, raise: 0, tail });
-        }
-        // RFC 8200 section 8.1: over IPv6 there is always a checksum.
-        if P::IS_V6 {
+            if checksum::is_right(whole) {
+                return Some(Sum { kind: UdpSum::Verified, raise: 0, tail });
+            }
+            if checksums != Checksums::AllowPartial || checksum::fold_native(pseudo).to_ne_bytes() != field {
+                return None;
+            }
+            kind = UdpSum::Partial;
+        } else if P::IS_V6 {
+            // RFC 8200 section 8.1: over IPv6 there is always a checksum.
             return None;
         }
     }
     let field = u64::from(!u16::from_ne_bytes(field));
     let right = u64::from(u16::from_ne_bytes(checksum::complement(checksum::add(whole, field))));
-    Some(Sum { is_verified: false, raise: right + field, tail })
+    Some(Sum { kind, raise: right + field, tail })
 }
 
 /// Turns the `nth` packet, whose message has `message_len` bytes, into the rejection of its query, unless the
