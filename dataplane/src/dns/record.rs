@@ -1,5 +1,7 @@
 //! Resource records in a message, read without decoding their data.
 
+use super::NAME_MAX;
+
 /// Fixed part of a record, and its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHead {
@@ -21,7 +23,14 @@ impl RecordHead {
     /// Returns the record at `at`; `None` if it does not fit in the message.
     #[inline]
     pub fn parse(message: &[u8], at: usize) -> Option<RecordHead> {
-        let fixed = skip_name(message, at)?;
+        Self::parse_named(message, at, NAME_MAX)
+    }
+
+    /// Returns the record at `at`, whose name takes at most `name_max` bytes; `None` if it does not fit in the
+    /// message.
+    #[inline]
+    pub fn parse_named(message: &[u8], at: usize, name_max: usize) -> Option<RecordHead> {
+        let fixed = skip_short_name(message, at, name_max)?;
         let [t1, t0, c1, c0, l3, l2, l1, l0, d1, d0] = *message.get(fixed..)?.first_chunk::<10>()?;
         let rdata = fixed + 10;
         let end = rdata + usize::from(u16::from_be_bytes([d1, d0]));
@@ -34,15 +43,29 @@ impl RecordHead {
             end,
         })
     }
+
+    /// Returns the length in bytes of the name of the record, which begins at `at`.
+    #[inline]
+    pub fn name_len(&self, at: usize) -> usize {
+        self.ttl_at.saturating_sub(at + 4)
+    }
 }
 
-/// Returns the offset past the name at `start`, which takes at most [`NAME_MAX`](super::NAME_MAX) bytes. A compression pointer must point back, and not into the
-/// header, whose bytes differ in the reply to a client. It ends the name here; it is not followed.
+/// Returns the offset past the name at `start`, which takes at most [`NAME_MAX`] bytes. A compression pointer
+/// must point back, and not into the header, whose bytes differ in the reply to a client. It ends the name here;
+/// it is not followed.
 #[inline]
 pub fn skip_name(message: &[u8], start: usize) -> Option<usize> {
+    skip_short_name(message, start, NAME_MAX)
+}
+
+/// Returns the offset past the name at `start`, which takes at most `name_max` bytes, with a compression pointer
+/// as [`skip_name`] takes it.
+#[inline]
+fn skip_short_name(message: &[u8], start: usize, name_max: usize) -> Option<usize> {
     // Cut where the longest name ends, so that each label takes one check of a bound.
     let name = message.get(start..)?;
-    let name = &name[..name.len().min(super::NAME_MAX)];
+    let name = &name[..name.len().min(name_max).min(NAME_MAX)];
     let mut at = 0;
     let (end, last) = loop {
         let len = *name.get(at)?;
@@ -65,7 +88,7 @@ pub fn skip_name(message: &[u8], start: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dns::{NAME_MAX, header::LEN};
+    use crate::dns::header::LEN;
 
     /// Returns a header and a name of `len` bytes in labels of one byte, but for the first, which may have two.
     fn message(len: usize) -> Vec<u8> {

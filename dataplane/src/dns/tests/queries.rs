@@ -55,6 +55,17 @@ fn what_a_query_carries_besides_its_question_has_a_bound() {
         |count: u8| [&head(count)[..], &[0, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0].repeat(count.into())].concat();
     assert_eq!(parse(&with_records(6)).err(), None);
     assert_eq!(parse(&with_records(7)).err(), formerr);
+    // Names of 255 bytes in all, besides the roots of other records: a key has one of them at most.
+    let with_names = |labels: [usize; 3]| {
+        let record =
+            |labels| [&[1, b'a'].repeat(labels)[..], &[0, 0, 250, 0, 255, 0, 0, 0, 0, 0, 0]].concat();
+        parse(&[head(3), record(labels[0]), record(labels[1]), record(labels[2])].concat()).err()
+    };
+    assert_eq!(with_names([0, 127, 0]), None);
+    assert_eq!(with_names([64, 0, 63]), None);
+    for names in [[127, 0, 3], [127, 127, 0], [1, 2, 127]] {
+        assert_eq!(with_names(names), formerr, "{names:?}");
+    }
     // The zero that ends the name is beyond the longest name.
     let long = [&[0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &[1, b'a'].repeat(128), &[0, 0, 1, 0, 1]].concat();
     assert_eq!(parse(&long).err(), Some(Reject::Header(rcode::FORMERR)));
