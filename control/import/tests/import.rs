@@ -338,7 +338,6 @@ fn dnsdist_is_mapped() {
     assert!(!imported.toml.contains("hush"));
 }
 
-/// Values that ringdns refuses are reported, and the rest is a configuration.
 /// A lone carriage return ends a line of YAML, but none for an operator who looks one up.
 #[test]
 fn lines_are_numbered_as_other_tools_number_them() {
@@ -359,6 +358,7 @@ fn lines_are_numbered_as_other_tools_number_them() {
     }
 }
 
+/// Values that ringdns refuses are reported, and the rest is a configuration.
 #[test]
 fn what_ringdns_refuses_is_reported() {
     let text = "server:\n interface: 192.0.2.1\n interface: 192.0.2.1\n access-control: 10.0.0.1/8 allow\n \

@@ -19,8 +19,8 @@ pub const OPTIONS_MAX: usize = 32;
 /// Most additional records of a query: OPT (RFC 6891), TSIG (RFC 8945) and SIG(0) (RFC 2931), and as many that
 /// are of no use.
 const ADDITIONAL_MAX: u16 = 6;
-/// Most bytes of the names of these records together: one has that of a key, and the others the root. Each label is
-/// found through the one before it, so that names of many labels cost more than all else of a packet.
+/// Most bytes of the names of these records together: one has that of a key, and the others the root. Each label
+/// is found through the one before it, so that names of many labels cost more than all else of a packet.
 const NAMES_MAX: usize = NAME_MAX + ADDITIONAL_MAX as usize;
 /// Most records of a NOTIFY: the SOA record of the new version, OPT and TSIG.
 const NOTIFY_RECORDS: usize = 3;
@@ -205,9 +205,9 @@ impl Query {
         }
     }
 
-    /// Reads one additional record, whose name may take as many bytes as `names` has left; `None` if it is
-    /// malformed or a second OPT (RFC 6891 section 6.1.1). A client that has sent an OPT, even a malformed one, gets one with the error
-    /// (section 7).
+    /// Reads one additional record, whose name takes from `names`, the bytes that are left for names; `None` if
+    /// it is malformed, takes more, or is a second OPT (RFC 6891 section 6.1.1). A client that has sent an OPT,
+    /// even a malformed one, gets one with the error (section 7).
     #[inline(always)]
     fn additional(&mut self, message: &[u8], at: usize, names: &mut usize) -> Option<usize> {
         let record = record::RecordHead::parse_named(message, at, *names)?;
