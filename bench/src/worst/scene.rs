@@ -199,3 +199,26 @@ impl<'a> Scene<'a> {
         Ok((BURSTS * BURST) as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instructions::{
+        form::Fate,
+        shapes::{COOKIE, SHAPES},
+    };
+
+    #[test]
+    fn shapes_have_the_fate_that_their_form_tells() {
+        for shape in SHAPES {
+            let form = (shape.form)();
+            let class = match form.fate {
+                Fate::Hit if shape.goal == COOKIE => Class::Cookie,
+                Fate::Hit => Class::Hit,
+                Fate::Reply | Fate::Refused | Fate::Denied | Fate::Drop => Class::Refused,
+            };
+            let genome = Genome::of(form);
+            assert_eq!(Scene::new(&genome).unwrap().class().unwrap(), Some(class), "{}", shape.name);
+        }
+    }
+}
