@@ -18,6 +18,34 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// answers to descriptor 4.
 const START: &str = "exec 3<\"$1\" 4>\"$2\"; shift 2; exec chromium \"$@\"";
 
+/// Function that returns the middle of an element, or null if it is not shown, and keeps events of the pointer from
+/// other elements. `aimed.end()` ends that, and tells whether the element was clicked on.
+const AIM: &str = "selector => {
+    const element = document.querySelector(selector);
+    if (!element?.getClientRects().length) {
+        return null;
+    }
+    element.scrollIntoView({ block: 'center' });
+    const { x, y, width, height } = element.getBoundingClientRect();
+    const kinds = ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click'];
+    let isHit = false;
+    const guard = event => {
+        if (!element.contains(event.target)) {
+            event.stopImmediatePropagation();
+            event.preventDefault();
+        } else if (event.type === 'click') {
+            isHit = true;
+        }
+    };
+    kinds.forEach(kind => window.addEventListener(kind, guard, true));
+    const end = () => {
+        kinds.forEach(kind => window.removeEventListener(kind, guard, true));
+        return isHit;
+    };
+    window.aimed = { end };
+    return [x + width / 2, y + height / 2];
+}";
+
 /// A browser with one page. It ends on drop.
 pub struct Browser {
     commands: File,
@@ -147,21 +175,24 @@ impl Browser {
         self.until("!document.getElementById('views').hidden");
     }
 
-    /// Clicks on the first element of a selector, as a pointer does, when it is shown.
+    /// Clicks on the first element of a selector, as a pointer does, when it is shown and enabled. An answer
+    /// that comes between two of its steps may move the element: what the pointer meets in its place hears
+    /// nothing, and the click is made again.
     #[track_caller]
     pub fn click(&mut self, selector: &str) {
-        self.until(&format!("document.querySelector({})?.getClientRects().length > 0", json!(selector)));
-        let place = self.value(&format!(
-            "(() => {{ const element = document.querySelector({}); element.scrollIntoView({{ block: 'center' }}); \
-             const {{ x, y, width, height }} = element.getBoundingClientRect(); \
-             return [x + width / 2, y + height / 2]; }})()",
-            json!(selector)
-        ));
-        for kind in ["mousePressed", "mouseReleased"] {
-            let event =
-                json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
-            self.call("Input.dispatchMouseEvent", event);
-        }
+        let aim = format!("({AIM})({})", json!(selector));
+        until(&format!("a click on {selector}"), || {
+            let place = self.value(&aim);
+            if place.is_null() {
+                return None;
+            }
+            for kind in ["mousePressed", "mouseReleased"] {
+                let event =
+                    json!({ "type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1 });
+                self.call("Input.dispatchMouseEvent", event);
+            }
+            (self.value("window.aimed.end()") == true).then_some(())
+        });
     }
 
     /// Writes text into the first field of a selector, when it is shown: a hidden one takes no focus, and a view

@@ -14,6 +14,27 @@ const READ: &str = "token-that-reads";
 const OPERATE: &str = "token-that-operates";
 /// Markup that runs a script where text is taken for markup.
 const MARKUP: &str = "<img src=x onerror=broken=1>";
+/// Page with two buttons that change places as soon as the pointer is aimed at one of them, three times.
+const BUTTONS: &str = "{
+    window.heard = [];
+    const button = (id, top) => {
+        const made = document.createElement('button');
+        made.id = id;
+        made.style = `position: absolute; left: 0; top: ${top}px; width: 100px; height: 50px`;
+        made.addEventListener('click', () => window.heard.push(id));
+        document.body.append(made);
+        return made;
+    };
+    const [aim, other] = [button('aim', 0), button('other', 300)];
+    let moves = 3;
+    aim.getBoundingClientRect = () => {
+        const place = Element.prototype.getBoundingClientRect.call(aim);
+        if (moves-- > 0) {
+            [aim.style.top, other.style.top] = [other.style.top, aim.style.top];
+        }
+        return place;
+    };
+}";
 const VIEWS: [&str; 4] = ["overview", "lists", "explain", "log"];
 
 /// A ringdnsd with its console on a TCP address of loopback, a list, and the query log.
@@ -135,6 +156,16 @@ fn the_page_asks_for_a_token_and_shows_rates() {
     assert_eq!(browser.value("sessionStorage.length"), 0);
     assert_eq!(browser.value("document.getElementById('upstreams').childElementCount"), 0);
     browser.has_no_complaints();
+}
+
+/// A page moves when an answer comes, also between two steps of a click.
+#[test]
+fn a_click_meets_what_it_is_aimed_at() {
+    let mut browser = Browser::start(&Host::local());
+    browser.value(BUTTONS);
+    browser.click("#aim");
+    browser.click("#other");
+    assert_eq!(browser.value("window.heard"), json!(["aim", "other"]));
 }
 
 /// The API escapes names of clients. Lines of lists and errors are as others wrote them.
