@@ -84,8 +84,8 @@ fn at_rest(ringdnsd: &Ringdnsd) -> u64 {
 
 /// Reloads many configurations. The first reloads warm up, also by filling the memory of recent purges
 /// of names; after them, memory must not grow. The memory in use differs by 200 KiB from one moment to
-/// another on a busy machine, so the least of three moments counts, or of up to six before it is taken for
-/// a leak, which grows with each. One of a hundred bytes a reload is found.
+/// another on a busy machine, so the least of three moments counts. A leak of a hundred bytes a reload
+/// is found.
 #[test]
 fn reloads_leave_nothing_behind() {
     const WARM: u32 = 600;
@@ -117,17 +117,12 @@ fn reloads_leave_nothing_behind() {
     (0..WARM).for_each(&reload);
     let mut turns = WARM..;
     let mut rests = vec![at_rest(&ringdnsd)];
-    let least = |moments: &[u64]| moments.iter().copied().min().unwrap_or_default();
-    let (before, after) = loop {
+    while rests.len() < 2 * MOMENTS {
         turns.by_ref().take(STRETCH).for_each(&reload);
         rests.push(at_rest(&ringdnsd));
-        let (early, late) = rests.split_at(rests.len() / 2);
-        let (before, after) = (least(early), least(late));
-        let is_noise = after <= before + NOISE;
-        if rests.len() >= 4 * MOMENTS || rests.len() >= 2 * MOMENTS && is_noise {
-            break (before, after);
-        }
-    };
+    }
     println!("bytes at rest, {STRETCH} reloads apart: {rests:?}");
+    let least = |moments: &[u64]| moments.iter().copied().min().unwrap_or_default();
+    let (before, after) = (least(&rests[..MOMENTS]), least(&rests[MOMENTS..]));
     assert!(after <= before + NOISE, "{before} bytes before, {after} after: {rests:?}");
 }

@@ -127,8 +127,7 @@ fn af_xdp_answers_what_kernel_sockets_answer() {
     println!("verdicts: {:#}", stats["xdp"]);
     assert!(table.unexplained.is_empty(), "seed {SEED}: differences without a rule");
     assert!(table.both * 10 > table.sent && table.both * 10 < 9 * table.sent, "frames of one kind only");
-    // Each was compared alone. On a busy machine, a burst overflows a queue now and then.
-    assert!(table.not_again * 20 < table.sent, "too many frames were lost to compare");
+    assert!(table.not_again * 100 < table.sent, "too many frames were lost to compare");
     for verdict in [
         "redirected",
         "not_ip",
