@@ -247,6 +247,17 @@ impl Last<'_> {
                 return Outcome::Answered;
             }
         }
+        self.answer_specially::<S, P>(simd, glance, frame)
+    }
+
+    /// Turns the query, which got no wide look, into its reply if a special entry is the right one.
+    #[inline(always)]
+    fn answer_specially<S: Simd, P: Plain>(
+        &mut self,
+        simd: S,
+        glance: &mut Glance,
+        frame: &mut Frame,
+    ) -> Outcome {
         let version = PhantomData::<P>;
         simd.apart(AnswerSpecial { last: self, glance, frame, wide: None, version })
     }

@@ -1,9 +1,6 @@
 //! The last pass over questions with options to answer: a cookie, or the wish for the server's name.
 
-use super::{
-    Last, count,
-    special::{AnswerSpecial, Outcome},
-};
+use super::{Last, count, special::Outcome};
 use crate::{
     dns::{option::OptionsWire, reply::Age},
     frame::Frame,
@@ -12,7 +9,6 @@ use crate::{
     process::glance::{Content, Glance, ReplyOpt},
     simd::{BLOCK, Simd},
 };
-use std::marker::PhantomData;
 
 impl Last<'_> {
     /// Turns the query, which asks for options, into its reply if the entry is the right one.
@@ -32,13 +28,7 @@ impl Last<'_> {
             !status.is_truncated() && !status.is_failure()
         });
         let Some(fresh) = usual else {
-            return simd.apart(AnswerSpecial {
-                last: self,
-                glance,
-                frame,
-                wide: None,
-                version: PhantomData::<P>,
-            });
+            return self.answer_specially::<S, P>(simd, glance, frame);
         };
         let asker = Asker { client: P::client(window), connected: false, now: self.unix };
         let mut options = OptionsWire::default();
@@ -48,13 +38,7 @@ impl Last<'_> {
         };
         let question_len = (question.1 + beyond.1) % (2 * BLOCK);
         if !glance.has_room(fresh.wire_len() + options.len()) {
-            return simd.apart(AnswerSpecial {
-                last: self,
-                glance,
-                frame,
-                wide: None,
-                version: PhantomData::<P>,
-            });
+            return self.answer_specially::<S, P>(simd, glance, frame);
         }
         let options = (!options.is_empty()).then_some(&mut options);
         let opt = ReplyOpt { opt: self.opt, options };
