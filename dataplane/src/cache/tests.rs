@@ -7,6 +7,7 @@ use crate::{
         rcode, testing,
     },
     purge::Purge,
+    simd::{BLOCK, Portable},
 };
 use hickory_proto::rr::RecordType;
 use proptest::prelude::*;
@@ -181,6 +182,25 @@ fn what_is_asked_for_often_wants_renewal_before_it_expires() {
     due_soon(&mut f, 9, 188);
     assert_eq!(f.get("example.com.", 200), Some((9, Freshness::Fresh { age: 12, renew: false })));
     assert_eq!(f.get("example.com.", 285), Some((9, Freshness::Fresh { age: 97, renew: true })));
+}
+
+/// As where hashes collide: the candidate is the entry of another question.
+#[test]
+fn a_glance_compares_all_of_a_question() {
+    let mut f = Fixture::new(1 << 20);
+    let long = |end: &str| key(&format!("a-name-that-is-longer-than-a-block.{end}.example."));
+    let stored = long("first");
+    f.insert("a-name-that-is-longer-than-a-block.first.example.", 7, 60, 100);
+    let entry = f.cache.candidate(f.cache.seek(f.hash.of(&stored))).unwrap();
+    let filed = f.cache.filed(stored.flags());
+    let mut is_found = |asked: &Key| {
+        let [block, beyond] = asked.blocks() else { panic!("a question of two blocks") };
+        let beyond = (beyond, asked.question().len() - BLOCK);
+        f.cache.get_fresh(Portable, entry, filed, (block, BLOCK), beyond, 100).is_some()
+    };
+    assert!(is_found(&stored));
+    assert!(!is_found(&long("other")), "the second block is another");
+    assert!(!is_found(&key("b-name-that-is-longer-than-a-block.first.example.")), "the first is");
 }
 
 #[test]
