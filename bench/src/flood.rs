@@ -134,7 +134,6 @@ impl Ratio {
 
 struct World {
     cache: Cache,
-    hash: KeyedHash,
     questions: Questions,
     order: Order,
     asked: u64,
@@ -148,8 +147,8 @@ impl World {
     fn new(args: &Args) -> Result<Self> {
         let ttl = format!("--ttl={}", args.ttl);
         Ok(World {
-            cache: Cache::new(args.cache_bytes, RULES.udp_limit).context("no memory for the cache")?,
-            hash: KeyedHash::with_seeds(HASH_SEEDS),
+            cache: Cache::new(args.cache_bytes, RULES.udp_limit, KeyedHash::with_seeds(HASH_SEEDS))
+                .context("no memory for the cache")?,
             questions: Questions::made_up(args.names, SUFFIX, 1)?,
             order: Order::draw(args.zipf, args.names, 0.0, args.seed)?,
             asked: 0,
@@ -186,11 +185,11 @@ impl World {
     /// Looks a question up, and inserts its answer on a miss. Returns whether it was a hit.
     fn ask(&mut self, question: &[u8], now: u32) -> Result<bool> {
         let Filed { query, answer } = stage::answer(&self.template, &self.answerer, question, now)?;
-        let hash = self.hash.of(&query.key);
+        let hash = self.cache.hash().of(&query.key);
         if self.cache.lookup(hash, &query.key, now).is_some() {
             return Ok(true);
         }
-        self.cache.insert(&query.key, hash, &answer, now);
+        self.cache.insert(&query.key, &answer, now);
         Ok(false)
     }
 }

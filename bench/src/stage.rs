@@ -133,14 +133,13 @@ pub fn answer(template: &Template, answerer: &Answerer, question: &[u8], now: Se
 /// Inserts the answers to all questions.
 pub fn fill(
     cache: &mut Cache,
-    hash: KeyedHash,
     questions: &Questions,
     template: &Template,
     answerer: &Answerer,
 ) -> Result<()> {
     for index in 0..questions.len() as u32 {
         let Filed { query, answer } = answer(template, answerer, questions.get(index), 0)?;
-        cache.insert(&query.key, hash.of(&query.key), &answer, 0);
+        cache.insert(&query.key, &answer, 0);
     }
     Ok(())
 }
@@ -162,11 +161,11 @@ impl Stage {
 
     /// Returns a processor for clients in `allow`.
     pub fn allowing(allow: &[&str], bytes: usize) -> Result<Self> {
-        let cache = Cache::new(bytes, RULES.udp_limit)
+        let cache = Cache::new(bytes, RULES.udp_limit, KeyedHash::with_seeds(HASH_SEEDS))
             .with_context(|| format!("no memory for a cache of {bytes} bytes: use fewer names"))?;
         let mut frames = Frames::new(BURST as u32, 256).context("no memory for frames")?;
         let burst = std::iter::from_fn(|| frames.alloc()).collect();
-        let processor = Processor::new(cache, KeyedHash::with_seeds(HASH_SEEDS), RULES, policy(allow)?);
+        let processor = Processor::new(cache, RULES, policy(allow)?);
         Ok(Stage { processor, frames, burst, stats: WorkerStats::default() })
     }
 

@@ -224,8 +224,8 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// Creates a processor on `cache`, whose entries are found by `hash`.
-    pub fn new(cache: Cache, hash: KeyedHash, rules: AnswerConfig, policy: Arc<QueryPolicy>) -> Self {
+    /// Creates a processor on `cache`.
+    pub fn new(cache: Cache, rules: AnswerConfig, policy: Arc<QueryPolicy>) -> Self {
         let slot = || Slot {
             query: Query::default(),
             verdict: Verdict::Drop(DropReason::NotIp),
@@ -236,8 +236,8 @@ impl Processor {
             rcode: 0,
         };
         let mut processor = Processor {
+            hash: cache.hash(),
             cache,
-            hash,
             rules,
             largest: rules.largest_replies(None),
             policy: Arc::default(),
@@ -301,11 +301,6 @@ impl Processor {
     /// Returns the cache, to insert into and to sweep.
     pub fn cache(&mut self) -> &mut Cache {
         &mut self.cache
-    }
-
-    /// Returns the hash that finds the entries of the cache.
-    pub fn hash(&self) -> KeyedHash {
-        self.hash
     }
 
     /// Returns the policy that decides which queries are answered.

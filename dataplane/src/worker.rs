@@ -105,16 +105,16 @@ pub enum LoopTurn {
 impl<P: Port> Worker<P> {
     /// Creates a worker on `port` with an empty cache.
     pub fn new(port: P, link: Arc<Link>, clock: Clock, settings: &WorkerConfig) -> io::Result<Self> {
-        let mut cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit)?;
+        let hash = KeyedHash::random()?;
+        let mut cache = Cache::new(settings.cache_bytes, settings.rules.udp_limit, hash)?;
         if let Some(populator) = &settings.populator {
             cache.populate_by(populator);
         }
         let latencies = Latencies::new().map_err(io::Error::other)?;
-        let mut processor =
-            Processor::new(cache, KeyedHash::random()?, settings.rules, settings.policy.clone());
+        let mut processor = Processor::new(cache, settings.rules, settings.policy.clone());
         processor.set_epoch(clock.epoch());
         processor.set_link_mtu(port.link_mtu());
-        let pool = RecordPool::new(settings.records, processor.hash());
+        let pool = RecordPool::new(settings.records, hash);
         let protocol = port.protocol();
         let dnstap = |setup| Box::new(Mirror::new(setup, protocol, MirrorUse::Dnstap));
         Ok(Worker {
@@ -310,8 +310,7 @@ impl<P: Port> Worker<P> {
         let Some(answer) = &record.answer else { return };
         // An answer requested before a purge may be one that the purge was meant to remove.
         if !self.is_void(record) {
-            let hash = self.processor.hash().of(&record.query.key);
-            self.processor.cache().insert_for(&record.scope(), &record.query.key, hash, answer, now);
+            self.processor.cache().insert_for(&record.scope(), &record.query.key, answer, now);
         }
     }
 
@@ -321,8 +320,7 @@ impl<P: Port> Worker<P> {
             && !self.is_void(&record)
         {
             let key = &record.query.key;
-            let hash = self.processor.hash().of(key);
-            let renewed = self.processor.cache().renew(&record.scope(), key, hash, answer, now);
+            let renewed = self.processor.cache().renew(&record.scope(), key, answer, now);
             self.link.stats.add(Counter::Renewed, renewed.into());
         }
         if let Some(noter) = &self.noter {

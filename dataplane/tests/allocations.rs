@@ -122,8 +122,7 @@ fn known() -> Vec<(Query, Answer)> {
 
 fn fill(processor: &mut Processor) {
     for (query, answer) in known() {
-        let hash = processor.hash().of(&query.key);
-        processor.cache().insert(&query.key, hash, &answer, 0);
+        processor.cache().insert(&query.key, &answer, 0);
     }
 }
 
@@ -174,8 +173,8 @@ fn packets() -> Vec<Vec<u8>> {
 
 #[test]
 fn bursts_are_answered_without_allocating() {
-    let cache = Cache::new(BYTES_MIN, RULES.udp_limit).unwrap();
-    let mut processor = Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), RULES, Arc::default());
+    let cache = Cache::new(BYTES_MIN, RULES.udp_limit, KeyedHash::with_seeds([1, 2, 3, 4])).unwrap();
+    let mut processor = Processor::new(cache, RULES, Arc::default());
     fill(&mut processor);
     let packets = packets();
     let mut frames = Frames::new(64, 256).unwrap();

@@ -59,8 +59,7 @@ impl Scene {
         let mut worker = Worker::new(port, link.clone(), Clock::simulated(|| NOW), &settings).unwrap();
         let mut known = Query::default();
         known.parse(&query(b'h')).unwrap();
-        let hash = worker.processor().hash().of(&known.key);
-        worker.processor().cache().insert(&known.key, hash, &answer(), 20);
+        worker.processor().cache().insert(&known.key, &answer(), 20);
         Scene { worker, wire, link, line }
     }
 

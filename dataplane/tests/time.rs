@@ -72,9 +72,9 @@ proptest! {
             Age::New(_) => prop_assert!(false, "it was known before"),
         }
 
-        let mut cache = Cache::new(1 << 20, 1232).unwrap();
-        let hash = KeyedHash::with_seeds([1, 2, 3, 4]).of(&key());
-        cache.insert(&key(), hash, &answer, received);
+        let mut cache = Cache::new(1 << 20, 1232, KeyedHash::with_seeds([1, 2, 3, 4])).unwrap();
+        let hash = cache.hash().of(&key());
+        cache.insert(&key(), &answer, received);
         let found = cache.lookup(hash, &key(), now).map(|hit| hit.freshness);
         match found {
             Some(Freshness::Fresh { age, .. }) => prop_assert!(fresh && u64::from(age) == passed),

@@ -35,7 +35,7 @@ const FRAMES: u32 = BURST as u32;
 /// kinds.
 fn known() -> Processor {
     let hash = KeyedHash::with_seeds([1, 2, 3, 4]);
-    let mut cache = Cache::new(BYTES_MIN, RULES.udp_limit).expect("memory for the smallest cache");
+    let mut cache = Cache::new(BYTES_MIN, RULES.udp_limit, hash).expect("memory for the smallest cache");
     let mut file = |name: &[u8], records: u8, rcode: u8, received: u32| {
         let question = [name, &[0, 1, 0, 1]].concat();
         let header = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
@@ -51,7 +51,7 @@ fn known() -> Processor {
         } else {
             Answer::error(rcode, None, received, 1000)
         };
-        cache.insert(&query.key, hash.of(&query.key), &answer, received);
+        cache.insert(&query.key, &answer, received);
     };
     file(b"\x01a\0", 1, rcode::NOERROR, 950);
     file(b"\x01b\0", 1, rcode::NOERROR, 890);
@@ -60,7 +60,7 @@ fn known() -> Processor {
     file(b"\x01e\0", 0, rcode::SERVFAIL, 950);
     file(b"\x01f\0", 0, rcode::NXDOMAIN, 950);
     file(b"\0", 2, rcode::NOERROR, 950);
-    Processor::new(cache, hash, RULES, policy())
+    Processor::new(cache, RULES, policy())
 }
 
 /// Returns a policy with every option enabled.

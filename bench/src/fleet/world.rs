@@ -193,14 +193,14 @@ impl Catalogue {
 
     /// Offers every name once to each cache that may be asked for it, in no order of popularity.
     fn preload(&self, hosts: &mut [Host]) -> Result<()> {
-        let (keyed, mut query) = (KeyedHash::with_seeds(HASH_SEEDS), Query::default());
+        let mut query = Query::default();
         for rank in 0..self.names() as u32 {
             let name = scatter(rank, self.names());
             self.parse(name, &mut query)?;
-            let (answer, hash) = (&self.answers[name as usize], keyed.of(&query.key));
+            let answer = &self.answers[name as usize];
             for Host { workers, tier } in &mut *hosts {
                 tier.insert(&query.key, answer.clone(), tier.generation());
-                workers.iter_mut().for_each(|cache| cache.insert(&query.key, hash, answer, 0));
+                workers.iter_mut().for_each(|cache| cache.insert(&query.key, answer, 0));
             }
         }
         Ok(())
@@ -233,7 +233,10 @@ struct Host {
 impl Host {
     fn new(fleet: &Fleet) -> Result<Self> {
         let bytes = fleet.core_bytes / fleet.workers.max(1);
-        let cache = || Cache::new(bytes, RULES.udp_limit).context("no memory for the worker caches");
+        let cache = || {
+            Cache::new(bytes, RULES.udp_limit, KeyedHash::with_seeds(HASH_SEEDS))
+                .context("no memory for the worker caches")
+        };
         Ok(Host {
             workers: (0..fleet.workers).map(|_| cache()).collect::<Result<_>>()?,
             tier: HostTier::new(fleet.host_bytes, Arc::default()),
@@ -278,7 +281,7 @@ impl Host {
                 answer
             }
         };
-        cache.insert(&query.key, hash, &answer, now);
+        cache.insert(&query.key, &answer, now);
     }
 }
 

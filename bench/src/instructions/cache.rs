@@ -17,8 +17,9 @@ const HASH: fn() -> KeyedHash = || KeyedHash::with_seeds(HASH_SEEDS);
 /// Runs the three steps of a lookup, a burst at a time.
 pub fn probe(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
-    let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
-    material.fill(&mut cache, hash)?;
+    let hash = HASH();
+    let mut cache = Cache::new(CACHE, RULES.udp_limit, hash)?;
+    material.fill(&mut cache)?;
     let filed = material.all_filed()?;
     for burst in filed.chunks_exact(BURST) {
         let hashes: Vec<u64> = burst.iter().map(|filed| hash.of(&filed.query.key)).collect();
@@ -43,10 +44,10 @@ pub fn probe(meter: &mut dyn Meter) -> Result<u64> {
 /// Inserts `NAMES` answers, of which the first `renewed` replace older ones.
 pub fn insert(meter: &mut dyn Meter, renewed: usize) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
-    let (mut cache, hash) = (Cache::new(CACHE, RULES.udp_limit)?, HASH());
+    let mut cache = Cache::new(CACHE, RULES.udp_limit, HASH())?;
     let mut answers = material.all_filed()?;
     for Filed { query, answer } in &mut answers[..renewed] {
-        cache.insert(&query.key, hash.of(&query.key), answer, 0);
+        cache.insert(&query.key, answer, 0);
         // Only a newer answer replaces the one in the cache.
         answer.received = 1;
     }
@@ -61,11 +62,10 @@ pub fn insert(meter: &mut dyn Meter, renewed: usize) -> Result<u64> {
 }
 
 fn file(meter: &mut dyn Meter, cache: &mut Cache, answers: &[Filed]) {
-    let hash = HASH();
     for burst in answers.chunks(BURST) {
         meter.measure(&mut || {
             for Filed { query, answer } in burst {
-                cache.insert(&query.key, hash.of(&query.key), answer, 1);
+                cache.insert(&query.key, answer, 1);
             }
         });
     }
@@ -117,14 +117,15 @@ fn answers(suffix: &str) -> Result<Vec<Filed>> {
 /// Returns the smallest cache, full of answers that were not asked for again, and of `last`, which
 /// were.
 fn full(last: &[Filed]) -> Result<Cache> {
-    let (mut cache, hash) = (Cache::new(BYTES_MIN, RULES.udp_limit)?, HASH());
+    let hash = HASH();
+    let mut cache = Cache::new(BYTES_MIN, RULES.udp_limit, hash)?;
     for suffix in ["rc.example", "rd.example", "re.example"] {
         for Filed { query, answer } in answers(suffix)? {
-            cache.insert(&query.key, hash.of(&query.key), &answer, 0);
+            cache.insert(&query.key, &answer, 0);
         }
     }
     for Filed { query, answer } in last {
-        cache.insert(&query.key, hash.of(&query.key), answer, 0);
+        cache.insert(&query.key, answer, 0);
         cache.lookup(hash.of(&query.key), &query.key, 0);
     }
     ensure!(cache.churn().evicted > 0, "the cache is not full");
@@ -134,8 +135,8 @@ fn full(last: &[Filed]) -> Result<Cache> {
 /// Sweeps all entries, after or before they are dead.
 pub fn sweep(meter: &mut dyn Meter, dead: bool) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &["--ttl=300"])?;
-    let mut cache = Cache::new(CACHE, RULES.udp_limit)?;
-    material.fill(&mut cache, HASH())?;
+    let mut cache = Cache::new(CACHE, RULES.udp_limit, HASH())?;
+    material.fill(&mut cache)?;
     let now = if dead { 1_000_000 } else { NOW };
     for _ in 0..NAMES / BURST {
         meter.measure(&mut || cache.sweep(BURST as u32, now));

@@ -27,7 +27,7 @@ use crate::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use ringdns_dataplane::{
-    cache::{Cache, KeyedHash},
+    cache::Cache,
     clock::{Nanos, Secs},
 };
 use shapes::{SHAPES, Shape};
@@ -320,8 +320,8 @@ impl Material {
         Ok(Material { questions, template, answerer: stage::answerer(upstream)?, packets })
     }
 
-    fn fill(&self, cache: &mut Cache, hash: KeyedHash) -> Result<()> {
-        stage::fill(cache, hash, &self.questions, &self.template, &self.answerer)
+    fn fill(&self, cache: &mut Cache) -> Result<()> {
+        stage::fill(cache, &self.questions, &self.template, &self.answerer)
     }
 
     fn filed(&self, index: usize) -> Result<Filed> {

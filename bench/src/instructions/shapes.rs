@@ -130,10 +130,9 @@ pub fn run(shape: &Shape, meter: &mut dyn Meter) -> Result<u64> {
         let policy = QueryPolicy { access, refusal, ..QueryPolicy::clone(stage.processor.policy()) };
         stage.processor.set_policy(Arc::new(policy));
     }
-    let hash = stage.processor.hash();
     for number in 0..(WARM_BURSTS + BURSTS) * BURST {
         if let Some((query, answer)) = form.filed(number)? {
-            stage.processor.cache().insert(&query.key, hash.of(&query.key), &answer, 0);
+            stage.processor.cache().insert(&query.key, &answer, 0);
         }
         stage.load(number % BURST, &form.packet(number, form.now())?);
         if number % BURST != BURST - 1 {

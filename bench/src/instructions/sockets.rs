@@ -38,8 +38,7 @@ pub fn hits(meter: &mut dyn Meter, listen: &str, clients: usize) -> Result<u64> 
     let port = UdpPort::open(&[listen.parse().context("not an address")?], FRAMES)?;
     let server = port.local_addresses().next().context("the port has no address")?;
     let (mut worker, link) = worker(port)?;
-    let hash = worker.processor().hash();
-    material.fill(worker.processor().cache(), hash)?;
+    material.fill(worker.processor().cache())?;
     let loopback = SocketAddr::new("127.0.0.1".parse()?, server.port());
     let clients = (0..clients).map(|_| client(loopback)).collect::<Result<Vec<_>>>()?;
     for batch in 0..WARM_BATCHES + BATCHES {

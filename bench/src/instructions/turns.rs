@@ -54,12 +54,11 @@ pub fn hits_policed(meter: &mut dyn Meter) -> Result<u64> {
 pub fn hits_blocked(meter: &mut dyn Meter, query: &[&str]) -> Result<u64> {
     let mut stage = Stage::policed(CACHE)?;
     let material = Material::new(query, Ip::V4, &[])?;
-    let hash = stage.processor.hash();
     let groups = GroupSet::ALL.without(Group::new(1).context("a group has no number")?);
     let scope = Scope { group: Group::DEFAULT, groups, list: Some(0) };
     for Filed { query, mut answer } in material.all_filed()? {
         answer.ede = Some(BLOCKED);
-        stage.processor.cache().insert_for(&scope, &query.key, hash.of(&query.key), &answer, 0);
+        stage.processor.cache().insert_for(&scope, &query.key, &answer, 0);
     }
     hits_over(stage, meter, &material)
 }
@@ -79,16 +78,14 @@ pub fn hits_of_upstreams(meter: &mut dyn Meter, is_own: bool) -> Result<u64> {
         }
     };
     let material = Material::new(&[], Ip::V4, &[])?;
-    let hash = stage.processor.hash();
     for Filed { query, answer } in material.all_filed()? {
-        stage.processor.cache().insert_for(&scope, &query.key, hash.of(&query.key), &answer, 0);
+        stage.processor.cache().insert_for(&scope, &query.key, &answer, 0);
     }
     hits_over(stage, meter, &material)
 }
 
 fn hits_on(mut stage: Stage, meter: &mut dyn Meter, material: Material) -> Result<u64> {
-    let hash = stage.processor.hash();
-    material.fill(stage.processor.cache(), hash)?;
+    material.fill(stage.processor.cache())?;
     hits_over(stage, meter, &material)
 }
 
@@ -112,8 +109,7 @@ fn hits_over(mut stage: Stage, meter: &mut dyn Meter, material: &Material) -> Re
 pub fn hits_logged(meter: &mut dyn Meter, sample: u32) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let mut stage = Stage::new(CACHE)?;
-    let hash = stage.processor.hash();
-    material.fill(stage.processor.cache(), hash)?;
+    material.fill(stage.processor.cache())?;
     let line = Arc::new(Line::new(2));
     let sieve = Arc::new(Sieve::new(sample, &[], &[])?);
     let mut log = Recorder::new(LogConfig { line: line.clone(), sieve, seed: 1 }, Protocol::Udp);
@@ -224,8 +220,7 @@ impl Port for Feed {
 pub fn turn_hit(meter: &mut dyn Meter) -> Result<u64> {
     let material = Material::new(&[], Ip::V4, &[])?;
     let (mut worker, link) = worker(&material.packets, BURST)?;
-    let hash = worker.processor().hash();
-    material.fill(worker.processor().cache(), hash)?;
+    material.fill(worker.processor().cache())?;
     for _ in 0..WARM_TURNS {
         worker.turn(NOW_NANOS);
     }

@@ -173,8 +173,7 @@ fn measure(names: usize, template: &Template, args: &Args) -> Result<Vec<Row>> {
     let questions = Questions::made_up(names, SUFFIX, 1)?;
     let answerer = stage::answerer(&[])?;
     let mut stage = Stage::new(names * BYTES_A_NAME)?;
-    let hash = stage.processor.hash();
-    stage::fill(stage.processor.cache(), hash, &questions, template, &answerer)?;
+    stage::fill(stage.processor.cache(), &questions, template, &answerer)?;
     let occupancy = stage.processor.cache().occupancy();
     ensure!(
         held(&occupancy, names),
@@ -250,9 +249,9 @@ fn least_cache(questions: &Questions, template: &Template) -> Result<usize> {
         .collect::<Result<Vec<Filed>>>()?;
     let hash = KeyedHash::with_seeds(HASH_SEEDS);
     let holds = |bytes: usize| -> Result<bool> {
-        let mut cache = Cache::new(bytes, RULES.udp_limit)?;
+        let mut cache = Cache::new(bytes, RULES.udp_limit, hash)?;
         for Filed { query, answer } in &answers {
-            cache.insert(&query.key, hash.of(&query.key), answer, 0);
+            cache.insert(&query.key, answer, 0);
         }
         Ok(held(&cache.occupancy(), names))
     };

@@ -93,8 +93,7 @@ impl<'a> Scene<'a> {
             let before = over(self.stage.counters());
             let form = Form { ip, ..Form::default() };
             if let Some((query, answer)) = form.answered(0, received(&form))? {
-                let hash = self.stage.processor.hash().of(&query.key);
-                self.stage.processor.cache().insert(&query.key, hash, &answer, NOW);
+                self.stage.processor.cache().insert(&query.key, &answer, NOW);
             }
             let packet = form.packet_of(&client, 0, NOW)?;
             let mut bursts = 0;
@@ -119,8 +118,7 @@ impl<'a> Scene<'a> {
                 if scope.list.is_some() {
                     answer.ede = Some(BLOCKED);
                 }
-                let hash = self.stage.processor.hash().of(&query.key);
-                self.stage.processor.cache().insert_for(&scope, &query.key, hash, &answer, NOW);
+                self.stage.processor.cache().insert_for(&scope, &query.key, &answer, NOW);
             }
             self.stage.load(nth, packet);
             self.number += 1;

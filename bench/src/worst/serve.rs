@@ -127,12 +127,12 @@ fn worker(interface: &str, genome: &Genome, link: &Arc<Link>, line: Arc<Line>) -
         populator: None,
     };
     let mut worker = Worker::new(port, link.clone(), Clock::simulated(nanos), &config)?;
-    let (hash, scope) = (worker.processor().hash(), genome.site.scope()?);
+    let scope = genome.site.scope()?;
     for number in 0..PACKETS {
         let form = genome.form(number);
         let Some((query, mut answer)) = form.answered(number, received(form))? else { continue };
         answer.ede = scope.list.map(|_| BLOCKED);
-        worker.processor().cache().insert_for(&scope, &query.key, hash.of(&query.key), &answer, NOW);
+        worker.processor().cache().insert_for(&scope, &query.key, &answer, NOW);
     }
     Ok(worker)
 }

@@ -29,8 +29,8 @@ const NOW: u32 = 10;
 
 fn main() -> Result<()> {
     let counts: Vec<u32> = std::env::args().skip(1).map(|text| text.parse()).collect::<Result<_, _>>()?;
-    let hash = KeyedHash::random()?;
-    let mut cache = Cache::new(WORKER_BYTES, 1232).context("no memory for the worker cache")?;
+    let mut cache =
+        Cache::new(WORKER_BYTES, 1232, KeyedHash::random()?).context("no memory for the worker cache")?;
     let host = HostTier::new(HOST_BYTES, Arc::default());
     let empty = resident()?;
     let mut from = 0;
@@ -43,7 +43,7 @@ fn main() -> Result<()> {
         let (filled, elapsed) = (resident()?, began.elapsed());
         for number in from..count {
             let (key, answer) = answer(number)?;
-            cache.insert(&key, hash.of(&key), &answer, NOW);
+            cache.insert(&key, &answer, NOW);
         }
         let both = resident()?;
         println!(

@@ -1,17 +1,19 @@
 //! Layout of an entry in a slab.
 //!
 //! ```text
-//! 0      4          8         12      14      16      24           26        28         30        31       32      33     34
-//! ┌──────┬──────────┬─────────┬───────┬───────┬───────┬────────────┬─────────┬──────────┬─────────┬────────┬───────┬──────┬──────────┬──────┬──────┐
-//! │ hash │ received │ glance  │ stale │ filed │ start │ additional │ balance │ wire_len │ records │ status │ state │ name │ question │ TTLs │ wire │
-//! └──────┴──────────┴─────────┴───────┴───────┴───────┴────────────┴─────────┴──────────┴─────────┴────────┴───────┴──────┴──────────┴──────┴──────┘
+//! 0          4        8       10      12      20        22         24      25       26      27     28
+//! ┌──────────┬────────┬───────┬───────┬───────┬─────────┬──────────┬───────┬────────┬───────┬──────┬──────────┬───────┬──────┐
+//! │ received │ glance │ stale │ filed │ start │ balance │ wire_len │ words │ status │ state │ name │ question │ table │ wire │
+//! └──────────┴────────┴───────┴───────┴───────┴─────────┴──────────┴───────┴────────┴───────┴──────┴──────────┴───────┴──────┘
 //! ```
 //! `glance` is the time until which a glance is enough: the entry's expiry, or the earlier time to
-//! renew it. `filed` is the key's flags, with the cache's generation above them. `start` and
-//! `additional` are the reply's header as on the wire. `balance` is the amount by which the
-//! packet's checksum is raised for the reply. `name` is the length of the key's name. The question
-//! is the key's. After it come two bytes per record with the offset of its TTL, then the records,
-//! then, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
+//! renew it. `filed` is the key's flags, with the cache's generation above them. `start` is the reply's
+//! header as on the wire, without the number of additional records. `balance` is the amount by which
+//! the packet's checksum is raised for the reply. `words` is the length of the table in words of two
+//! bytes, and `name` that of the key's name in bytes. The question is the key's. The table is the
+//! number of additional records as on the wire, and the offset of each TTL; a
+//! [simple](Found::is_simple) answer has none, since both follow from the question. After the records
+//! comes, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
 //! answer, and the groups of clients that get it. The total size is rounded up to 4 bytes.
 
 mod found;
@@ -66,24 +68,22 @@ const AHEAD_SHIFT: u32 = AHEAD.trailing_zeros();
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct EntryHeader {
-    hash: U32,
     received: U32,
     glance: U32,
     stale: U16,
     filed: Filed,
     start: U64,
-    additional: U16,
     balance: U16,
     wire_len: U16,
-    records: u8,
+    words: u8,
     status: u8,
     state: u8,
     name_len: u8,
 }
 
-const _: () = assert!(HEADER == 34, "the header has no holes");
+const _: () = assert!(HEADER == 28, "the header has no holes");
 
-/// Most bytes that an entry can take: the longest name, 255 TTLs, records up to [`WIRE_MAX`], and a
+/// Most bytes that an entry can take: the longest name and table, records up to [`WIRE_MAX`], and a
 /// note. A slab continues for as many bytes after its last entry, so that opening an entry takes
 /// one bounds check, and access within it none.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
@@ -129,18 +129,18 @@ impl EntryHeader {
 
     /// Returns the number of bytes that the entry takes in the slab.
     pub fn size(&self) -> usize {
-        let (ttls, note) = (2 * usize::from(self.records), usize::from(self.filed.is_noted()) * Note::LEN);
-        (HEADER + self.question_len() + ttls + usize::from(self.wire_len.get()) + note).next_multiple_of(UNIT)
+        let note = usize::from(self.filed.is_noted()) * Note::LEN;
+        (HEADER + self.wire_end() + note).next_multiple_of(UNIT)
+    }
+
+    /// Returns the end of the records in the body.
+    fn wire_end(&self) -> usize {
+        self.question_len() + 2 * usize::from(self.words) + usize::from(self.wire_len.get())
     }
 
     /// Returns the length of the question in bytes.
     pub fn question_len(&self) -> usize {
         usize::from(self.name_len) + 4
-    }
-
-    /// Returns the lower half of the key's hash.
-    pub fn hash(&self) -> u32 {
-        self.hash.get()
     }
 
     /// Returns the time at which the answer was received.
@@ -281,8 +281,7 @@ impl EntryHeader {
     }
 
     fn read_note(&self, body: &Body) -> Note {
-        let at = self.question_len() + 2 * usize::from(self.records) + usize::from(self.wire_len.get());
-        let bytes = body.get(at..).and_then(|rest| rest.first_chunk());
+        let bytes = body.get(self.wire_end()..).and_then(|rest| rest.first_chunk());
         bytes.map_or(Note::NONE, |bytes| Note::from_bytes(*bytes))
     }
 
@@ -316,7 +315,7 @@ impl EntryHeader {
 pub struct Draft<'a> {
     header: EntryHeader,
     key: &'a Key,
-    view: View<'a>,
+    parts: Parts<'a>,
     note: Note,
 }
 
@@ -333,23 +332,22 @@ pub struct DraftRules {
 
 impl<'a> Draft<'a> {
     /// Measures `answer`, which is for the clients in `scope`.
-    pub fn new(key: &'a Key, hash: u64, answer: &'a Answer, scope: &Scope, rules: DraftRules) -> Self {
+    pub fn new(key: &'a Key, answer: &'a Answer, scope: &Scope, rules: DraftRules) -> Self {
         let DraftRules { wire_max, generation, now } = rules;
         let (room, at) = (wire_max.min(WIRE_MAX - 1), header::LEN + key.question().len());
         let fitted = answer.view().fitted(room, at, key.asked().dnssec_ok());
-        let fitted = fitted.filter(|view| view.ttls.len() <= usize::from(u8::MAX));
+        let fitted = fitted.filter(|view| view.ttls.len() < usize::from(u8::MAX));
         let view = fitted.unwrap_or_else(|| answer.view().truncated());
-        let Parts { additional, balance, .. } = Parts::of(view);
-        let ttl = header::LEN + key.question().len() + SIMPLE_TTL;
+        let parts = Parts::of(view);
         let simple = view.status.is_plain()
+            && parts.additional == 0
             && view.wire.len() <= BLOCK
-            && view.ttls.iter().map(|at| usize::from(u16::from_le_bytes(*at))).eq([ttl]);
+            && view.ttls == found::simple_ttl(key.question().len());
         let note = Note { ede: view.ede, list: scope.list, groups: scope.groups };
         let filed = Filed::new(key.flags(), generation).for_group(scope.home());
         // A renewal less than two seconds ahead is not worth it.
         let ahead = answer.ahead.checked_ilog2().unwrap_or(0).min(u32::from(AHEAD >> AHEAD_SHIFT));
         let header = EntryHeader {
-            hash: (hash as u32).into(),
             received: answer.received.min(now).into(),
             glance: answer.expires().saturating_sub(if ahead == 0 { 0 } else { 1 << ahead }).into(),
             stale: (answer.stale / STALE_UNIT)
@@ -359,15 +357,14 @@ impl<'a> Draft<'a> {
                 .into(),
             filed: filed.noted(note != Note::NONE),
             start: view.start.into(),
-            additional: additional.into(),
-            balance: balance.into(),
+            balance: parts.balance.into(),
             wire_len: (view.wire.len() as u16).into(),
-            records: view.ttls.len() as u8,
+            words: if simple { 0 } else { 1 + view.ttls.len() as u8 },
             status: view.status.0,
             state: LIVE | if simple { SIMPLE } else { 0 } | (ahead as u8) << AHEAD_SHIFT,
             name_len: key.asked().name().len() as u8,
         };
-        Draft { header, key, view, note }
+        Draft { header, key, parts, note }
     }
 
     /// Returns the number of bytes that the entry will take.
@@ -387,8 +384,11 @@ impl<'a> Draft<'a> {
         };
         put(header.as_bytes());
         put(self.key.question());
-        put(self.view.ttls.as_flattened());
-        put(self.view.wire);
+        if header.words != 0 {
+            put(self.parts.additional.as_bytes());
+            put(self.parts.ttls.as_flattened());
+        }
+        put(self.parts.wire);
         if self.note != Note::NONE {
             put(&self.note.to_bytes());
         }

@@ -55,6 +55,12 @@ impl Filed {
         self.0[0] & !Self::NOTED == flags.0 | in_flags(group)
     }
 
+    /// Returns the group of clients that the answer is kept for.
+    pub fn group(self) -> Group {
+        let number = (self.0[0] >> 1 & 0x07) | (self.0[0] >> 2 & 0x18);
+        Group::new(usize::from(number)).unwrap_or(Group::DEFAULT)
+    }
+
     /// Returns the cache's generation.
     #[inline(always)]
     pub fn generation(self) -> u8 {
@@ -163,7 +169,7 @@ mod tests {
         for flags in [0, Flags::DO, Flags::CD, Flags::DO | Flags::CD].map(Flags) {
             for group in groups.clone() {
                 let filed = Filed::new(flags, 7).for_group(group).noted(true);
-                assert_eq!(filed.flags(), flags);
+                assert_eq!((filed.flags(), filed.group()), (flags, group));
                 let suited = groups.clone().filter(|other| filed.suits(flags, *other));
                 assert!(suited.eq([group]) && !filed.suits(Flags(flags.0 ^ Flags::DO), group));
             }

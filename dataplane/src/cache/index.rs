@@ -1,10 +1,10 @@
 //! Index from hashes to entries, in buckets of one cache line each.
 //!
-//! A bucket holds eight tags (15 bits of the hash) and eight references. An entry that finds its
+//! A bucket holds ten tags (15 bits of the hash) and ten references. An entry that finds its
 //! bucket full goes to one of the next buckets, [`PROBES`] at most in all, and each bucket that it
 //! passed counts it: a lookup continues only past buckets that an entry has passed.
 //!
-//! The index takes no more memory than its entries need: it grows by a quarter when its buckets have
+//! The index takes no more memory than its entries need: it grows by an eighth when its buckets have
 //! [`GROWTH_LOAD`] entries each. The home of an entry is its hash, scaled to the number of buckets, so
 //! entries stay in the order of their hashes. Growth goes through the buckets from the last to the
 //! first, a few with each insert, and moves their entries up: hashes from a border on are scaled to
@@ -16,18 +16,20 @@ use crate::{
 };
 use arrayvec::ArrayVec;
 use std::{io, ops::ControlFlow};
-use zerocopy::FromZeros;
+use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 /// Most buckets that a lookup touches.
-const PROBES: usize = 6;
+const PROBES: usize = 8;
 /// Slots of a bucket.
-const SLOTS: usize = 8;
+pub const SLOTS: usize = simd::TAGS;
 
-/// Number of entries a bucket for which the index is sized, of the eight that it holds.
-pub const TYPICAL_LOAD: usize = 6;
-/// Number of entries a bucket beyond which the index grows, so that none is evicted for want of a place
-/// in it while there is memory. With six it was one in a hundred.
-const GROWTH_LOAD: usize = 4;
+/// Number of entries a bucket for which the index is sized, of the ten that it holds.
+pub const TYPICAL_LOAD: usize = 7;
+/// Number of entries a bucket beyond which the index grows: one in a hundred is not in its home bucket
+/// then, and none is evicted for want of a place in the index while there is memory.
+const GROWTH_LOAD: usize = 6;
+/// Part of its buckets by which the index grows.
+const GROWTH_SHARE: u64 = 8;
 /// Least number of buckets: 64 KiB.
 const BUCKETS_MIN: usize = 1024;
 /// Old buckets that one insert moves: enough to be done before the index must grow again.
@@ -52,21 +54,32 @@ pub struct Spot {
 }
 
 /// Bucket of one cache line. All bytes zero: an empty one.
-#[derive(Clone, Copy, Default, FromZeros)]
+#[derive(Clone, Copy, Default, FromZeros, IntoBytes, Immutable)]
 #[repr(C, align(64))]
 struct Bucket {
     /// Tags of the entries; zero: empty slot.
-    tags: [u16; 8],
-    refs: [u32; 8],
+    tags: [u16; SLOTS],
+    refs: [u32; SLOTS],
     /// Number of entries that passed this bucket because it was full.
     passed: u16,
+    unused: u16,
 }
 
 impl Bucket {
     /// Returns a bit for each slot whose tag is `tag`.
     #[inline(always)]
     fn matching(&self, tag: u16) -> u32 {
-        simd::equal(&self.tags, tag)
+        let Some(tags) = self.as_bytes().first_chunk() else { unreachable!("a bucket is two blocks") };
+        simd::equal(tags, tag)
+    }
+
+    /// Returns the reference in the first slot of a mask that is not zero.
+    #[inline(always)]
+    fn first(&self, mask: u32) -> Ref {
+        match self.refs.get(mask.trailing_zeros() as usize) {
+            Some(entry) => Ref(*entry),
+            None => unreachable!("a mask has a bit for each slot"),
+        }
     }
 }
 
@@ -141,7 +154,7 @@ impl Index {
         let bucket = &self.buckets[spot.home as usize];
         let mask = bucket.matching(spot.tag);
         if mask != 0 {
-            return Some(Ref(bucket.refs[mask.trailing_zeros() as usize & 7]));
+            return Some(bucket.first(mask));
         }
         if bucket.passed == 0 { None } else { self.search(spot, |_| true) }
     }
@@ -155,7 +168,7 @@ impl Index {
         self.walk(spot.home as usize, |bucket| {
             let mut mask = bucket.matching(spot.tag);
             while mask != 0 {
-                let found = Ref(bucket.refs[mask.trailing_zeros() as usize & 7]);
+                let found = bucket.first(mask);
                 if is(found) {
                     return ControlFlow::Break(Some(found));
                 }
@@ -221,7 +234,7 @@ impl Index {
 
     /// Returns the number of buckets to which the index grows next.
     fn grown(&self) -> u64 {
-        (self.above + self.above / 4 + 1).min(self.most())
+        (self.above + self.above / GROWTH_SHARE + 1).min(self.most())
     }
 
     /// Asks once for the memory to which the index will grow soon.
@@ -268,7 +281,7 @@ impl Index {
 
     /// Returns the entries in the home bucket of `hash`: one of them must go if `insert` found no
     /// room.
-    pub fn neighbours(&self, hash: u64) -> [Ref; 8] {
+    pub fn neighbours(&self, hash: u64) -> [Ref; SLOTS] {
         self.buckets[self.home(hash)].refs.map(Ref)
     }
 
@@ -376,15 +389,15 @@ mod tests {
     fn the_index_is_as_large_as_its_entries_need() {
         let mut index = Index::new(100_000).unwrap();
         let (mut refused, mut lost) = (0, 0);
-        for number in 0..700_000 {
+        for number in 0..800_000 {
             refused += usize::from(!index.insert(hash_of(number), Ref(number)));
             lost += index.grow(|entry| hash_of(entry.0) as u32).len();
             let (buckets, entries) = (index.above.max(index.below) as usize, index.entries);
             let needed = (entries / GROWTH_LOAD).clamp(BUCKETS_MIN, 100_000);
-            assert!(buckets * 2 >= needed && buckets * 3 <= needed * 4 + 4, "{buckets} for {entries}");
+            assert!(buckets * 2 >= needed && buckets * 6 <= needed * 7 + 7, "{buckets} for {entries}");
         }
         assert_eq!((index.above, index.border), (100_000, 0), "it has grown to its most");
-        assert!(refused + lost < 700, "{refused} and {lost}");
+        assert!(refused + lost < 800, "{refused} and {lost}");
         index.clear();
         assert_eq!(index.find(hash_of(1), |_| true), None);
     }
@@ -395,7 +408,7 @@ mod tests {
         let thread = PopulatorThread::start("memory", || {}).unwrap();
         let mut index = Index::new(200_000).unwrap();
         index.populate_by(&thread.populator());
-        for number in 0..500_000 {
+        for number in 0..700_000 {
             let last = index.above as usize + PROBES - 1;
             // `None`: on reserved pages.
             assert_ne!(

@@ -3,7 +3,7 @@
 use super::{
     Cache, Scope, SlabKind,
     entry::{Draft, DraftRules, EntryHeader},
-    hash_for, position, reference,
+    hash_for, hash_of, position, reference,
 };
 use crate::{
     clock::Secs,
@@ -13,15 +13,15 @@ use crate::{
 
 impl Cache {
     /// Inserts an answer that all clients get: see [`insert_for`](Self::insert_for).
-    pub fn insert(&mut self, key: &Key, hash: u64, answer: &Answer, now: Secs) {
-        self.insert_for(&Scope::ALL, key, hash, answer, now);
+    pub fn insert(&mut self, key: &Key, answer: &Answer, now: Secs) {
+        self.insert_for(&Scope::ALL, key, answer, now);
     }
 
     /// Inserts an answer for the clients in `scope`. Ignores one that is neither newer nor
     /// longer-lived than the entry that is there, or is useless already. An answer with a TTL of zero
     /// is not kept, and older ones are removed.
-    pub fn insert_for(&mut self, scope: &Scope, key: &Key, hash: u64, answer: &Answer, now: Secs) {
-        let home = scope.home();
+    pub fn insert_for(&mut self, scope: &Scope, key: &Key, answer: &Answer, now: Secs) {
+        let (home, hash) = (scope.home(), self.hash.of(key));
         if home != Group::DEFAULT {
             // The answer of all groups together is no longer that of this one.
             let common = self.find(Group::DEFAULT, hash, key).filter(|found| self.is_for(*found, home));
@@ -49,7 +49,7 @@ impl Cache {
         }
         let hash = hash_for(home, hash);
         let rules = DraftRules { wire_max: self.wire_max, generation: self.filings.current, now };
-        let draft = Draft::new(key, hash, answer, scope, rules);
+        let draft = Draft::new(key, answer, scope, rules);
         let size = draft.size();
         let at = self.make_room(segment, size, now);
         draft.write(&mut self.slab.bytes_mut()[at..], frequency);
@@ -71,8 +71,8 @@ impl Cache {
 
     /// Lets the index grow a little, if entries need it.
     fn grow_index(&mut self) {
-        let slab = self.slab.bytes();
-        let lost = self.index.grow(|entry| EntryHeader::at(slab, position(entry)).0.hash());
+        let (slab, hash) = (self.slab.bytes(), &self.hash);
+        let lost = self.index.grow(|entry| hash_of(hash, slab, entry));
         for entry in lost {
             let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
             header.kill();
@@ -101,10 +101,10 @@ impl Cache {
 
     /// Replaces the entry of `key` with an answer for the clients in `scope`. Returns whether there
     /// was an entry.
-    pub fn renew(&mut self, scope: &Scope, key: &Key, hash: u64, answer: &Answer, now: Secs) -> bool {
-        let known = self.find(scope.home(), hash, key).is_some();
+    pub fn renew(&mut self, scope: &Scope, key: &Key, answer: &Answer, now: Secs) -> bool {
+        let known = self.find(scope.home(), self.hash.of(key), key).is_some();
         if known {
-            self.insert_for(scope, key, hash, answer, now);
+            self.insert_for(scope, key, answer, now);
         }
         known
     }

@@ -106,6 +106,7 @@ enum SlabKind {
 
 /// Cache of one worker.
 pub struct Cache {
+    hash: KeyedHash,
     slab: Region,
     probation: Ring,
     protected: Ring,
@@ -121,15 +122,16 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Creates a cache of `bytes`, for replies of up to `udp_limit` bytes. Create it on the thread
-    /// that uses it, so that its memory is on that core's NUMA node.
-    pub fn new(bytes: usize, udp_limit: u16) -> io::Result<Self> {
+    /// Creates a cache of `bytes`, for replies of up to `udp_limit` bytes, whose entries are found by
+    /// `hash`. Create it on the thread that uses it, so that its memory is on that core's NUMA node.
+    pub fn new(bytes: usize, udp_limit: u16, hash: KeyedHash) -> io::Result<Self> {
         let bytes = bytes.clamp(BYTES_MIN, BYTES_MAX);
         let index = Index::new(bytes / (TYPICAL_ENTRY * TYPICAL_LOAD + Index::BUCKET))?;
         let slab_bytes = bytes - index.bytes();
         let probation = Ring::new(slab_bytes / PROBATION_SHARE);
         let protected = Ring::new(slab_bytes - probation.capacity());
         Ok(Cache {
+            hash,
             slab: Region::new(slab_bytes + ENTRY_MAX)?,
             probation,
             protected,
@@ -152,6 +154,11 @@ impl Cache {
             let base = self.base(segment);
             self.slab.will_use(base..base + STEP);
         }
+    }
+
+    /// Returns the hash that finds entries.
+    pub fn hash(&self) -> KeyedHash {
+        self.hash
     }
 
     /// Returns the filing of entries with these flags in the current generation.
@@ -365,7 +372,7 @@ impl Cache {
         let Some(target) = self.push(to, size) else { unreachable!("room was made for the entry") };
         // Popping freed the bytes but did not touch them, and `copy_within` handles overlap.
         self.slab.bytes_mut().copy_within(source..source + size, target);
-        let hash = EntryHeader::at(self.slab.bytes(), target).0.hash();
+        let hash = hash_of(&self.hash, self.slab.bytes(), reference(target));
         let moved = self.index.moved(hash, reference(source), reference(target));
         debug_assert!(moved, "a live entry is in the index");
     }
@@ -393,9 +400,10 @@ impl Cache {
 
     /// Removes from the index an entry whose bytes are already freed.
     fn unlink_popped(&mut self, entry: Ref) {
+        let hash = hash_of(&self.hash, self.slab.bytes(), entry);
         let (header, _) = EntryHeader::at_mut(self.slab.bytes_mut(), position(entry));
         header.kill();
-        let (hash, generation) = (header.hash(), header.generation());
+        let generation = header.generation();
         self.filings.remove(generation);
         let removed = self.index.remove(hash, entry);
         debug_assert!(removed, "a live entry is in the index");
@@ -442,6 +450,14 @@ impl SlabKind {
 fn hash_for(group: Group, hash: u64) -> u64 {
     // The golden ratio's fraction spreads small numbers over all bits (Knuth, TAOCP 6.4).
     hash ^ (group.number() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Returns the lower half of the hash of an entry. No entry keeps it: it is needed only when the entry
+/// moves or leaves, which reads the entry anyway.
+#[inline]
+fn hash_of(hash: &KeyedHash, slab: &[u8], entry: Ref) -> u32 {
+    let (header, body) = EntryHeader::at(slab, position(entry));
+    hash_for(header.filed().group(), hash.of_asked(header.asked(body))) as u32
 }
 
 #[inline(always)]

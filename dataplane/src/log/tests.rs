@@ -64,9 +64,8 @@ impl Scene {
 
     fn file(&mut self, key: &Key, answer: &Answer, list: Option<u8>) {
         let processor = self.worker.processor();
-        let hash = processor.hash().of(key);
         let scope = Scope { list, ..Scope::ALL };
-        processor.cache().insert_for(&scope, key, hash, answer, answer.received);
+        processor.cache().insert_for(&scope, key, answer, answer.received);
     }
 
     /// Collects every record on the line so far.

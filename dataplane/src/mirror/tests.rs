@@ -67,8 +67,7 @@ impl Scene {
         let known = testing::query("known.example.", RecordType::A);
         let answer = testing::answer(&testing::addresses(&known, 3000, &[[192, 0, 2, 1]; 2]), 0);
         let (key, processor) = (testing::parsed(&known).key, worker.processor());
-        let hash = processor.hash().of(&key);
-        processor.cache().insert_for(&Scope::ALL, &key, hash, &answer, answer.received);
+        processor.cache().insert_for(&Scope::ALL, &key, &answer, answer.received);
         Scene { worker, wire, link, line }
     }
 

@@ -75,10 +75,11 @@ fn without_sums(verdict: Verdict) -> (std::mem::Discriminant<Verdict>, Option<Dr
 
 impl Fixture {
     fn new() -> Self {
-        let cache = Cache::new(cache::BYTES_MIN, 1232).unwrap();
+        let hash = KeyedHash::with_seeds([1, 2, 3, 4]);
+        let cache = Cache::new(cache::BYTES_MIN, 1232, hash).unwrap();
         let rules = AnswerConfig { udp_limit: 1232, stale_ttl: 30, stale_at_once: true };
         Fixture {
-            processor: Processor::new(cache, KeyedHash::with_seeds([1, 2, 3, 4]), rules, Arc::default()),
+            processor: Processor::new(cache, rules, Arc::default()),
             frames: Frames::new(128, 0).unwrap(),
             stats: WorkerStats::default(),
             logged: None,
@@ -99,8 +100,7 @@ impl Fixture {
 
     fn remember(&mut self, query: &Message, answer: &Message, now: Secs) {
         let key = testing::parsed(query).key;
-        let hash = self.processor.hash().of(&key);
-        self.processor.cache().insert(&key, hash, &testing::answer(answer, now), now);
+        self.processor.cache().insert(&key, &testing::answer(answer, now), now);
     }
 
     /// Returns a frame that carries `message`.
@@ -147,12 +147,11 @@ impl Fixture {
             response.add_answer(record);
         });
         let key = testing::parsed(query).key;
-        let hash = self.processor.hash().of(&key);
         let rules = testing::RULES;
         let answer =
             crate::dns::answer::Answer::from_response(&testing::wire(&response), &key, &rules, now, false);
         let answer = crate::dns::answer::Answer { ede: scope.list.map(|_| 15), ..answer.unwrap() };
-        self.processor.cache().insert_for(scope, &key, hash, &answer, now);
+        self.processor.cache().insert_for(scope, &key, &answer, now);
     }
 
     /// Sends one frame. Returns its verdict and its content afterwards, and keeps what the log has of it.
@@ -359,9 +358,8 @@ fn remembered_failures_are_answered_and_counted_as_such() {
     let mut f = Fixture::new();
     let query = testing::query("down.example.", RecordType::A);
     let key = testing::parsed(&query).key;
-    let hash = f.processor.hash().of(&key);
     let failure = crate::dns::answer::Answer::error(rcode::SERVFAIL, None, 0, 5);
-    f.processor.cache().insert(&key, hash, &failure, 0);
+    f.processor.cache().insert(&key, &failure, 0);
     let (_, reply) = f.ask(1, &query);
     assert_eq!(reply.unwrap().metadata.response_code, ResponseCode::ServFail);
     assert_eq!(f.stats.snapshot().get(Counter::CachedFailure), 1);
@@ -375,10 +373,9 @@ fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
     let mut f = Fixture::new();
     let query = testing::query("blocked.example.", RecordType::A);
     let key = testing::parsed(&query).key;
-    let hash = f.processor.hash().of(&key);
     let answer = testing::answer(&testing::addresses(&query, 300, &[[0, 0, 0, 0]]), 0);
     let answer = crate::dns::answer::Answer { ede: Some(15), ..answer };
-    f.processor.cache().insert(&key, hash, &answer, 0);
+    f.processor.cache().insert(&key, &answer, 0);
     let (verdict, plain) = f.ask(20, &query);
     assert_eq!((verdict, plain.unwrap().answers[0].ttl), (Verdict::Reply, 280));
     let (verdict, reply) = f.ask(20, &testing::with_edns(query.clone(), 1232, false));
@@ -387,7 +384,7 @@ fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
     assert_eq!(reply.unwrap().edns.unwrap().option(EdnsCode::Unknown(15)), Some(&option));
     // The same answer without the code replaces it, and is seen at a glance again.
     let answer = crate::dns::answer::Answer { ede: None, received: 30, ..answer };
-    f.processor.cache().insert(&key, hash, &answer, 30);
+    f.processor.cache().insert(&key, &answer, 30);
     let (_, reply) = f.ask(30, &testing::with_edns(query, 1232, false));
     assert!(reply.unwrap().edns.unwrap().options().as_ref().is_empty());
     assert_eq!(f.stats.snapshot().get(Counter::Hit), 3);

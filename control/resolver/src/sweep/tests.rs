@@ -302,9 +302,9 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     let worker = std::thread::spawn(move || {
         let (port, _wire) = SimPort::pair(&SimConfig::default()).unwrap();
         let mut worker = Worker::new(port, inside, clock, &settings).unwrap();
-        let hash = worker.processor().hash();
+        let hash = worker.processor().cache().hash();
         let (key, cache) = (key("wanted.example"), worker.processor().cache());
-        cache.insert(&key, hash.of(&key), &answer, 1000);
+        cache.insert(&key, &answer, 1000);
         (0..3).for_each(|_| assert!(cache.lookup(hash.of(&key), &key, 1000).is_some()));
         worker.run().unwrap();
         worker
@@ -325,7 +325,7 @@ async fn what_a_worker_is_asked_for_is_renewed_and_the_worker_has_it() {
     assert_eq!([&f.sweeper.counters.noted, &f.sweeper.counters.sent].map(|counter| counter.get()), [1, 1]);
     link.request_stop();
     let mut worker = worker.join().unwrap();
-    let hash = worker.processor().hash();
+    let hash = worker.processor().cache().hash();
     let key = key("wanted.example");
     let hit = worker.processor().cache().lookup(hash.of(&key), &key, 1101).unwrap();
     assert!(matches!(hit.freshness, Freshness::Fresh { .. }), "it has another hundred seconds");

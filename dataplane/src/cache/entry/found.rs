@@ -1,10 +1,11 @@
 //! Entry as a glance sees it.
 
-use super::{Body, EntryHeader, SIMPLE, WIRE_MAX};
+use super::{Body, EntryHeader, SIMPLE, SIMPLE_TTL, WIRE_MAX};
 use crate::{
     checksum,
     clock::Secs,
     dns::{
+        QUESTION_MAX,
         answer::{Status, View},
         header,
     },
@@ -15,7 +16,7 @@ use crate::{
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
     header: &'a EntryHeader,
-    /// TTL offsets, and the records that follow them.
+    /// The table, and the records that follow it.
     rest: &'a [u8],
 }
 
@@ -98,7 +99,7 @@ impl<'a> Found<'a> {
     /// length. Its TTL is at [`SIMPLE_TTL`].
     #[inline(always)]
     pub fn simple(&self) -> (&'a Block, usize) {
-        let record = self.rest[2..].first_chunk().unwrap_or(&[0; BLOCK]);
+        let record = self.rest.first_chunk().unwrap_or(&[0; BLOCK]);
         (record, usize::from(self.header.wire_len.get()) % (2 * BLOCK))
     }
 
@@ -112,27 +113,32 @@ impl<'a> Found<'a> {
     #[inline(always)]
     pub fn has_only_answers(&self) -> bool {
         let [_, authority] = header::counts(self.header.start.get());
-        authority == 0 && self.header.additional.get() == 0
+        authority == 0 && self.parts().additional == 0
     }
 
     #[inline(always)]
-    fn ttls_len(&self) -> usize {
-        2 * usize::from(self.header.records)
+    fn table_len(&self) -> usize {
+        2 * usize::from(self.header.words)
     }
 
-    /// Returns the parts of the reply without the records.
+    /// Returns the parts of the reply to a question with a [simple](Self::is_simple) answer, without the
+    /// record.
     #[inline(always)]
     pub fn head(&self) -> Parts<'a> {
-        let EntryHeader { start, additional, balance, .. } = self.header;
-        let (start, additional, balance) = (start.get(), additional.get(), balance.get());
-        Parts { start, additional, balance, ttls: &[], wire: &[], memory: &[] }
+        let EntryHeader { start, balance, .. } = self.header;
+        let (start, balance) = (start.get(), balance.get());
+        Parts { start, additional: 0, balance, ttls: &[], wire: &[], memory: &[] }
     }
 
     /// Returns the parts of the reply.
     #[inline(always)]
     pub fn parts(&self) -> Parts<'a> {
-        let (ttls, memory) = self.rest.split_at(self.ttls_len());
-        Parts { ttls: ttls.as_chunks::<2>().0, wire: &memory[..self.wire_len()], memory, ..self.head() }
+        let (table, memory) = self.rest.split_at(self.table_len());
+        let (additional, ttls) = match table.as_chunks::<2>().0 {
+            [additional, ttls @ ..] => (u16::from_ne_bytes(*additional), ttls),
+            [] => (0, simple_ttl(self.header.question_len())),
+        };
+        Parts { additional, ttls, wire: &memory[..self.wire_len()], memory, ..self.head() }
     }
 
     /// Returns the answer, without its note.
@@ -151,6 +157,22 @@ impl<'a> Found<'a> {
             list: None,
         }
     }
+}
+
+/// Returns the offset of the TTL of a [simple](Found::is_simple) answer to a question of
+/// `question_len` bytes, in the message: what [`Parts::ttls`] has for it.
+#[inline(always)]
+pub(super) fn simple_ttl(question_len: usize) -> &'static [[u8; 2]] {
+    const TTLS: [[u8; 2]; QUESTION_MAX + 1] = {
+        let mut ttls = [[0; 2]; QUESTION_MAX + 1];
+        let mut len = 0;
+        while len <= QUESTION_MAX {
+            ttls[len] = ((header::LEN + len + SIMPLE_TTL) as u16).to_le_bytes();
+            len += 1;
+        }
+        ttls
+    };
+    TTLS.get(question_len).map_or(&[], std::slice::from_ref)
 }
 
 /// Returns the change of a packet's sum, without the records, when a query that holds nothing but

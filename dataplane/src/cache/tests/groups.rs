@@ -15,7 +15,7 @@ impl Fixture {
     fn insert_for(&mut self, name: &str, number: u32, asked_by: usize, groups: GroupSet) {
         let key = key(name);
         let scope = Scope { group: group(asked_by), groups, list: Some(number as u8) };
-        self.cache.insert_for(&scope, &key, self.hash.of(&key), &answer(name, number, 60, 0), 0);
+        self.cache.insert_for(&scope, &key, &answer(name, number, 60, 0), 0);
     }
 
     /// Looks up a name for a client of a group. Returns its number.
@@ -51,7 +51,7 @@ fn a_divided_answer_is_not_seen_at_a_glance() {
         let (key, answer) = (key(name), answer(name, 1, 60, 0));
         let hash = f.hash.of(&key);
         let scope = Scope { group: Group::DEFAULT, groups, list: None };
-        f.cache.insert_for(&scope, &key, hash, &answer, 0);
+        f.cache.insert_for(&scope, &key, &answer, 0);
         let entry = f.cache.find(Group::DEFAULT, hash, &key).unwrap();
         let filed = EntryHeader::at(f.cache.slab.bytes(), position(entry)).0.filed();
         assert_eq!(filed == f.cache.filed(key.flags()), groups == GroupSet::ALL, "{name}");

@@ -27,7 +27,7 @@ impl Fixture {
         let query = &response.queries[0];
         let key = testing::parsed(&testing::query(&query.name().to_ascii(), query.query_type())).key;
         let answer = Answer { ede, ..testing::answer(response, 0) };
-        self.cache.insert_for(&scope, &key, self.hash.of(&key), &answer, 0);
+        self.cache.insert_for(&scope, &key, &answer, 0);
         key
     }
 }

@@ -369,13 +369,12 @@ fn a_group_has_clients_by_mac_address() {
     f.processor.set_policy(Arc::new(QueryPolicy { groups, ..QueryPolicy::default() }));
     let query = testing::query("games.example.", RecordType::A);
     let key = testing::parsed(&query).key;
-    let hash = f.processor.hash().of(&key);
     let blocked = Answer::error(rcode::REFUSED, None, 0, 60);
     let scope = Scope { group: kids, groups: GroupSet::NONE.with(kids), list: Some(7) };
-    f.processor.cache().insert_for(&scope, &key, hash, &blocked, 0);
+    f.processor.cache().insert_for(&scope, &key, &blocked, 0);
     let resolved = testing::answer(&testing::addresses(&query, 60, &[[192, 0, 2, 1]]), 0);
     let others = Scope { group: Group::DEFAULT, groups: scope.groups.others(), list: None };
-    f.processor.cache().insert_for(&others, &key, hash, &resolved, 0);
+    f.processor.cache().insert_for(&others, &key, &resolved, 0);
     let message = testing::wire(&query);
     for (last, checksums, rcode) in [
         (2, Checksums::Verify, ResponseCode::Refused),
@@ -407,13 +406,12 @@ fn a_group_gets_the_answer_of_its_lists() {
     f.know("shared.example.", 60, 0);
     let query = testing::query("games.example.", RecordType::A);
     let key = testing::parsed(&query).key;
-    let hash = f.processor.hash().of(&key);
     let blocked = Answer::error(rcode::REFUSED, Some(16), 0, 60);
     let scope = Scope { group: kids, groups: GroupSet::NONE.with(kids), list: Some(7) };
-    f.processor.cache().insert_for(&scope, &key, hash, &blocked, 0);
+    f.processor.cache().insert_for(&scope, &key, &blocked, 0);
     let resolved = testing::answer(&testing::addresses(&query, 60, &[[192, 0, 2, 1]]), 0);
     let others = Scope { group: Group::DEFAULT, groups: scope.groups.others(), list: None };
-    f.processor.cache().insert_for(&others, &key, hash, &resolved, 0);
+    f.processor.cache().insert_for(&others, &key, &resolved, 0);
     let shared = testing::wire(&testing::query("shared.example.", RecordType::A));
     for (client, rcode) in
         [("192.0.2.9:999", ResponseCode::Refused), ("192.0.2.99:999", ResponseCode::NoError)]
@@ -460,9 +458,8 @@ fn an_answer_of_a_list_needs_no_closer_look() {
     ] {
         let query = testing::query(name, RecordType::A);
         let key = testing::parsed(&query).key;
-        let hash = f.processor.hash().of(&key);
         let scope = Scope { group: Group::DEFAULT, groups: set, list: Some(9) };
-        f.processor.cache().insert_for(&scope, &key, hash, &blocked(&query), 0);
+        f.processor.cache().insert_for(&scope, &key, &blocked(&query), 0);
         for (query, expected) in
             [(query.clone(), at_a_glance), (testing::with_edns(query, 1232, false), at_a_glance)]
         {

@@ -252,9 +252,8 @@ impl Case {
                     [&head(cd)[..], &self.question(), &[0, 0, 41, 4, 208, 0, 0, dnssec_ok, 0, 0, 0]].concat();
                 let mut query = Query::default();
                 query.parse(&message).unwrap();
-                let hash = f.processor.hash().of(&query.key);
                 let (answer, then) = (self.answer(&query.key), NOW - self.age);
-                f.processor.cache().insert_for(&self.scope(), &query.key, hash, &answer, then);
+                f.processor.cache().insert_for(&self.scope(), &query.key, &answer, then);
             }
         }
         f
