@@ -26,8 +26,7 @@ use crate::{
     simd::{BLOCK, Block, NAME, Part, Simd},
     stats::{Counter, DropReason, WorkerStats},
 };
-use rare::LookAtRare;
-pub use rare::Malformed;
+pub use rare::{LookAtRare, Malformed};
 use std::net::IpAddr;
 
 /// Error that a query gets instead of an answer.
@@ -143,7 +142,7 @@ impl Closer<'_, '_> {
         slot.envelope = Envelope::of_plain(P::IS_V6, UdpSum::Verified);
         slot.query.begin(header::flags_of(start));
         if !has_labels(bytes(window, P::MESSAGE + LEN), name_len) {
-            return simd.apart(Malformed::<P>::new(self, slot, nth, may_ask));
+            return simd.apart(Malformed(LookAtRare::<P>::new(self, slot, nth, message_len, may_ask)));
         }
         slot.query.set_block(simd.lowered(bytes(window, P::MESSAGE + LEN), part), name_len + 4);
         if let Some(opt) = opt {
@@ -297,8 +296,8 @@ fn is_limited(
 }
 
 /// Whether a name of `name_len` bytes, at most [`NAME`], of which the last is its first zero, has valid
-/// labels. If not, the zero is within a label, and the name ends beyond the message, or a label is invalid:
-/// it has more bytes than the name.
+/// labels. If not, the zero is within a label, or a label is invalid: it has more bytes than the name. The
+/// name then ends beyond a message that ends with this question; an OPT record may be long enough for it.
 #[inline(always)]
 pub fn has_labels(question: &Block, name_len: usize) -> bool {
     let mut at = 0;

@@ -3,7 +3,7 @@
 
 use super::{
     Closer,
-    plain::{BareOpt, Malformed, has_labels},
+    plain::{BareOpt, LookAtRare, Malformed, has_labels},
 };
 use crate::{
     dns::{header::LEN, query},
@@ -41,7 +41,7 @@ impl Closer<'_, '_> {
         slot.envelope = Envelope::of_plain(P::IS_V6, sum);
         slot.query.begin(u16::from_be_bytes(*bytes(window, P::MESSAGE + 2)));
         if !has_labels(question, len - 4) {
-            return simd.apart(Malformed::<P>::new(self, slot, nth, true));
+            return simd.apart(Malformed(LookAtRare::<P>::new(self, slot, nth, message_len, true)));
         }
         slot.query.set_block(*question, len);
         if let Some(opt) = opt {

@@ -138,7 +138,7 @@ fn case() -> impl Strategy<Value = Case> {
         ],
         additional(),
         any::<bool>(),
-        prop::option::weighted(0.25, (0..60usize, any::<u8>())),
+        prop::option::weighted(0.25, (0..60usize, prop_oneof![any::<u8>(), 0..8u8])),
         prop::option::weighted(0.15, 0..60usize),
         prop_oneof![8 => Just(Vec::new()), 1 => prop::collection::vec(any::<u8>(), 0..60)],
     );
@@ -357,5 +357,29 @@ proptest! {
             prop_assert_eq!(reply, expected);
         }
         prop_assert_eq!(plain.stats.snapshot(), general.stats.snapshot());
+    }
+}
+
+/// A label that holds the zero which ends a shorter name: with an OPT record, the message has bytes enough
+/// for the longer name.
+#[test]
+fn a_label_may_reach_into_the_opt_record() {
+    for (len, allow) in (2..16u8).flat_map(|len| [(len, &[][..]), (len, &["0.0.0.0/0"][..])]) {
+        let mut message = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x03www\x01a\0\0\x01\0\x01".to_vec();
+        message.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\0");
+        message[16] = len;
+        let packet = packet::tests::frame(packet::tests::Link::Plain, false, &message);
+        for is_glanced in [true, false] {
+            let [mut plain, mut general] = [Fixture::new(), Fixture::new()];
+            for f in [&mut plain, &mut general] {
+                let access = AccessList::new(&prefixes(allow), &[]).unwrap();
+                f.processor.set_policy(Arc::new(QueryPolicy { access, ..QueryPolicy::default() }));
+            }
+            let reply = match is_glanced {
+                true => plain.send(NOW, &packet, Checksums::Verify).1,
+                false => plain.send_to_closer(NOW, &packet, Checksums::Verify),
+            };
+            assert_eq!(reply, look(&mut general, &packet, Checksums::Verify), "{len} {allow:?} {is_glanced}");
+        }
     }
 }

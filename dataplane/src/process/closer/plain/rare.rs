@@ -86,31 +86,22 @@ impl<P: Plain> Work for LookAtRare<'_, '_, '_, P> {
     }
 }
 
-/// Rejection of a query whose name is malformed, in a packet with right checksums.
-pub struct Malformed<'a, 'b, 'c, P> {
-    closer: &'a mut Closer<'b, 'c>,
-    slot: &'a mut Slot,
-    nth: usize,
-    may_ask: bool,
-    version: PhantomData<P>,
-}
-
-impl<'a, 'b, 'c, P> Malformed<'a, 'b, 'c, P> {
-    /// Returns the rejection of the query in the `nth` frame.
-    #[inline(always)]
-    pub fn new(closer: &'a mut Closer<'b, 'c>, slot: &'a mut Slot, nth: usize, may_ask: bool) -> Self {
-        Malformed { closer, slot, nth, may_ask, version: PhantomData }
-    }
-}
+/// Look at a short question whose name [has invalid labels](super::has_labels), in a packet with right
+/// checksums.
+pub struct Malformed<'a, 'b, 'c, P>(pub LookAtRare<'a, 'b, 'c, P>);
 
 impl<P: Plain> Work for Malformed<'_, '_, '_, P> {
     type Output = bool;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> bool {
-        let Malformed { closer, slot, nth, may_ask, .. } = self;
-        let rejection = headed(rcode::FORMERR, may_ask);
-        reject::<S, P>(simd, closer, slot, nth, (LEN, LEN, rejection, Sum::default()));
+        let LookAtRare { ref closer, nth, message_len, may_ask, .. } = self.0;
+        let window = closer.job.frames.window(&closer.job.burst[nth]);
+        if query::name_end(&window[P::MESSAGE..P::MESSAGE + message_len]).is_some() {
+            return simd.apart(self.0);
+        }
+        let LookAtRare { closer, slot, .. } = self.0;
+        reject::<S, P>(simd, closer, slot, nth, (LEN, LEN, headed(rcode::FORMERR, may_ask), Sum::default()));
         true
     }
 }
