@@ -1,20 +1,19 @@
 //! Layout of an entry in a slab.
 //!
 //! ```text
-//! 0          4        8       10      12      20        22         24      25       26      27     28
-//! ┌──────────┬────────┬───────┬───────┬───────┬─────────┬──────────┬───────┬────────┬───────┬──────┬──────────┬───────┬──────┐
-//! │ received │ glance │ stale │ filed │ start │ balance │ wire_len │ words │ status │ state │ name │ question │ table │ wire │
-//! └──────────┴────────┴───────┴───────┴───────┴─────────┴──────────┴───────┴────────┴───────┴──────┴──────────┴───────┴──────┘
+//! 0          4        8       10      12        14         16      17       18      19     20
+//! ┌──────────┬────────┬───────┬───────┬─────────┬──────────┬───────┬────────┬───────┬──────┬──────────┬───────┬──────┐
+//! │ received │ glance │ stale │ filed │ balance │ wire_len │ words │ status │ state │ name │ question │ table │ wire │
+//! └──────────┴────────┴───────┴───────┴─────────┴──────────┴───────┴────────┴───────┴──────┴──────────┴───────┴──────┘
 //! ```
 //! `glance` is the time until which a glance is enough: the entry's expiry, or the earlier time to
-//! renew it. `filed` is the key's flags, with the cache's generation above them. `start` is the reply's
-//! header as on the wire, without the number of additional records. `balance` is the amount by which
-//! the packet's checksum is raised for the reply. `words` is the length of the table in words of two
-//! bytes, and `name` that of the key's name in bytes. The question is the key's. The table is the
-//! number of additional records as on the wire, and the offset of each TTL; a
-//! [simple](Found::is_simple) answer has none, since both follow from the question. After the records
-//! comes, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave the
-//! answer, and the groups of clients that get it. The total size is rounded up to 4 bytes.
+//! renew it. `filed` is the key's flags, with the cache's generation above them. `balance` is the
+//! amount by which the packet's checksum is raised for the reply. `words` is the length of the table in
+//! words of two bytes, and `name` that of the key's name in bytes. The question is the key's. The table
+//! has the reply's header as on the wire, from its flags to the number of additional records, and the
+//! offset of each TTL; a [simple](Found::is_simple) answer has none, since all that is known. After the
+//! records comes, if `filed` says so, a note of eight bytes: an INFO-CODE (RFC 8914), the list that gave
+//! the answer, and the groups of clients that get it. The total size is rounded up to 4 bytes.
 
 mod found;
 
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     clock::Secs,
     dns::{
-        NAME_MAX,
+        QUESTION_MAX,
         answer::{Answer, Status, View},
         header,
         key::{Asked, Key},
@@ -36,7 +35,7 @@ use crate::{
 pub use found::{Found, Parts};
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
-    native_endian::{U16, U32, U64},
+    native_endian::{U16, U32},
     transmute_mut, transmute_ref,
 };
 
@@ -72,7 +71,6 @@ pub struct EntryHeader {
     glance: U32,
     stale: U16,
     filed: Filed,
-    start: U64,
     balance: U16,
     wire_len: U16,
     words: u8,
@@ -81,12 +79,17 @@ pub struct EntryHeader {
     name_len: u8,
 }
 
-const _: () = assert!(HEADER == 28, "the header has no holes");
+const _: () = assert!(HEADER == 20, "the header has no holes");
 
 /// Most bytes that an entry can take: the longest name and table, records up to [`WIRE_MAX`], and a
 /// note. A slab continues for as many bytes after its last entry, so that opening an entry takes
 /// one bounds check, and access within it none.
 pub const ENTRY_MAX: usize = HEADER + size_of::<Body>();
+
+/// Bytes of a table before the offsets of TTLs.
+const TABLE_HEAD: usize = size_of::<u64>() + size_of::<u16>();
+/// Most TTLs of an entry: more than any has.
+const TTLS_MAX: usize = 255 - TABLE_HEAD / 2;
 
 /// Bound on the bytes of records: more than any entry has, and more than fit in a frame.
 pub const WIRE_MAX: usize = 2048;
@@ -95,7 +98,7 @@ pub const WIRE_MAX: usize = 2048;
 pub const SIMPLE_TTL: usize = 6;
 
 /// Part of an entry that follows the header.
-pub type Body = [u8; NAME_MAX + 5 + 2 * 255 + WIRE_MAX + Note::LEN];
+pub type Body = [u8; QUESTION_MAX + 2 * 255 + WIRE_MAX + Note::LEN];
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -336,10 +339,10 @@ impl<'a> Draft<'a> {
         let DraftRules { wire_max, generation, now } = rules;
         let (room, at) = (wire_max.min(WIRE_MAX - 1), header::LEN + key.question().len());
         let fitted = answer.view().fitted(room, at, key.asked().dnssec_ok());
-        let fitted = fitted.filter(|view| view.ttls.len() < usize::from(u8::MAX));
+        let fitted = fitted.filter(|view| view.ttls.len() <= TTLS_MAX);
         let view = fitted.unwrap_or_else(|| answer.view().truncated());
         let parts = Parts::of(view);
-        let simple = view.status.is_plain()
+        let simple = parts.start == found::SIMPLE_START
             && parts.additional == 0
             && view.wire.len() <= BLOCK
             && view.ttls == found::simple_ttl(key.question().len());
@@ -356,10 +359,9 @@ impl<'a> Draft<'a> {
                 .unwrap_or(u16::MAX)
                 .into(),
             filed: filed.noted(note != Note::NONE),
-            start: view.start.into(),
             balance: parts.balance.into(),
             wire_len: (view.wire.len() as u16).into(),
-            words: if simple { 0 } else { 1 + view.ttls.len() as u8 },
+            words: if simple { 0 } else { (TABLE_HEAD / 2 + view.ttls.len()) as u8 },
             status: view.status.0,
             state: LIVE | if simple { SIMPLE } else { 0 } | (ahead as u8) << AHEAD_SHIFT,
             name_len: key.asked().name().len() as u8,
@@ -385,6 +387,7 @@ impl<'a> Draft<'a> {
         put(header.as_bytes());
         put(self.key.question());
         if header.words != 0 {
+            put(self.parts.start.as_bytes());
             put(self.parts.additional.as_bytes());
             put(self.parts.ttls.as_flattened());
         }

@@ -57,7 +57,7 @@ const PROBATION_SHARE: usize = 10;
 
 /// Size in bytes that an entry is assumed to have when the index is sized: a short name with one
 /// address. Smaller entries fill the index first.
-const TYPICAL_ENTRY: usize = 88;
+const TYPICAL_ENTRY: usize = 68;
 
 /// Number of bytes that are populated ahead of a slab's head.
 const AHEAD: usize = HUGE_PAGE;

@@ -376,7 +376,7 @@ fn short_addresses_fit_the_promised_budget() {
     assert_eq!(f.cache.churn().evicted, 0);
     // An entry takes up to 12 bytes of the index.
     let overhead = occupancy.used / 10_000 + 12 - (26 + 16);
-    assert!(overhead <= 48, "{overhead} bytes an entry beyond its name and records");
+    assert!(overhead <= 40, "{overhead} bytes an entry beyond its name and records");
 }
 
 #[test]

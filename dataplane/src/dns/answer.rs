@@ -97,12 +97,6 @@ impl Status {
         self.0 & (Self::NEGATIVE | 0x0f) == rcode::NOERROR
     }
 
-    /// Whether the answer is positive, complete, and the same for every client.
-    #[inline(always)]
-    pub fn is_plain(self) -> bool {
-        self.0 & !Self::AA == rcode::NOERROR
-    }
-
     /// Whether the answer was validated.
     #[inline(always)]
     pub fn is_authentic(self) -> bool {

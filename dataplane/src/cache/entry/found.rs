@@ -1,6 +1,6 @@
 //! Entry as a glance sees it.
 
-use super::{Body, EntryHeader, SIMPLE, SIMPLE_TTL, WIRE_MAX};
+use super::{Body, EntryHeader, SIMPLE, SIMPLE_TTL, TABLE_HEAD, WIRE_MAX};
 use crate::{
     checksum,
     clock::Secs,
@@ -76,8 +76,8 @@ impl<'a> Found<'a> {
         Found { header, rest: &body[header.question_len()..] }
     }
 
-    /// Whether the answer is positive, complete, the same for every client, and one record of at
-    /// most [`BLOCK`] bytes whose name is a pointer: most are.
+    /// Whether the answer is positive, complete, the same for every client and of no authority, and one
+    /// record of at most [`BLOCK`] bytes whose name is a pointer: most are.
     #[inline(always)]
     pub fn is_simple(&self) -> bool {
         self.header.state & SIMPLE != 0
@@ -112,33 +112,36 @@ impl<'a> Found<'a> {
     /// Whether all records are in the answer section, so that none may be left out.
     #[inline(always)]
     pub fn has_only_answers(&self) -> bool {
-        let [_, authority] = header::counts(self.header.start.get());
-        authority == 0 && self.parts().additional == 0
-    }
-
-    #[inline(always)]
-    fn table_len(&self) -> usize {
-        2 * usize::from(self.header.words)
+        let Parts { start, additional, .. } = self.parts();
+        let [_, authority] = header::counts(start);
+        authority == 0 && additional == 0
     }
 
     /// Returns the parts of the reply to a question with a [simple](Self::is_simple) answer, without the
     /// record.
     #[inline(always)]
     pub fn head(&self) -> Parts<'a> {
-        let EntryHeader { start, balance, .. } = self.header;
-        let (start, balance) = (start.get(), balance.get());
-        Parts { start, additional: 0, balance, ttls: &[], wire: &[], memory: &[] }
+        let balance = self.header.balance.get();
+        Parts { start: SIMPLE_START, additional: 0, balance, ttls: &[], wire: &[], memory: &[] }
     }
 
     /// Returns the parts of the reply.
     #[inline(always)]
     pub fn parts(&self) -> Parts<'a> {
-        let (table, memory) = self.rest.split_at(self.table_len());
-        let (additional, ttls) = match table.as_chunks::<2>().0 {
-            [additional, ttls @ ..] => (u16::from_ne_bytes(*additional), ttls),
-            [] => (0, simple_ttl(self.header.question_len())),
+        let (table, memory) = self.rest.split_at(2 * usize::from(self.header.words));
+        let wire = &memory[..self.wire_len()];
+        let Some((head, ttls)) = table.split_first_chunk::<TABLE_HEAD>() else {
+            return Parts { ttls: simple_ttl(self.header.question_len()), wire, memory, ..self.head() };
         };
-        Parts { additional, ttls, wire: &memory[..self.wire_len()], memory, ..self.head() }
+        let [s0, s1, s2, s3, s4, s5, s6, s7, a0, a1] = *head;
+        Parts {
+            start: u64::from_ne_bytes([s0, s1, s2, s3, s4, s5, s6, s7]),
+            additional: u16::from_ne_bytes([a0, a1]),
+            balance: self.header.balance.get(),
+            ttls: ttls.as_chunks::<2>().0,
+            wire,
+            memory,
+        }
     }
 
     /// Returns the answer, without its note.
@@ -158,6 +161,9 @@ impl<'a> Found<'a> {
         }
     }
 }
+
+/// Start of the header of each [simple](Found::is_simple) answer.
+pub(super) const SIMPLE_START: u64 = header::start(header::QR | header::RA, 1, 0);
 
 /// Returns the offset of the TTL of a [simple](Found::is_simple) answer to a question of
 /// `question_len` bytes, in the message: what [`Parts::ttls`] has for it.
