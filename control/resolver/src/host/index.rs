@@ -1,13 +1,13 @@
 //! Index of a shard: from hashes to places of entries, in buckets of one cache line each.
 //!
-//! A slot holds a place in 24 bits and seven bits of the hash, so an entry takes four bytes, and
+//! A slot holds a place in 25 bits and seven bits of the hash, so an entry takes four bytes, and
 //! hardly any other entry is looked at. An entry that finds its bucket full goes to the next that is
 //! not, and each bucket that it passed counts it: a lookup goes on only past such buckets.
 
 /// Slots of a bucket.
 const SLOTS: usize = 15;
 /// Bits of a place.
-pub(super) const PLACE_BITS: u32 = 24;
+pub(super) const PLACE_BITS: u32 = 25;
 
 /// Place of an entry in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +67,11 @@ impl Index {
         let mut at = self.home(hash);
         for _ in 0..self.buckets.len() {
             let bucket = self.buckets.get(at)?;
-            let found =
-                bucket.slots.iter().filter(|slot| **slot >> PLACE_BITS == tag).map(|slot| place(*slot));
+            let found = bucket
+                .slots
+                .iter()
+                .filter(|slot| **slot >> PLACE_BITS == tag)
+                .filter_map(|slot| place(*slot));
             for found in found {
                 if is(found) {
                     return Some(found);
@@ -146,17 +149,18 @@ impl Index {
     }
 }
 
-/// Returns the upper bits of the hash; never zero, so that no slot with an entry is.
+/// Returns the upper bits of the hash.
 fn tag(hash: u64) -> u32 {
-    (hash >> (32 + PLACE_BITS)) as u32 | 1
+    (hash >> (32 + PLACE_BITS)) as u32
 }
 
+/// Returns the slot of an entry; never zero. No place has all bits, so that the number after it has room.
 fn slot_of(hash: u64, entry: Place) -> u32 {
-    tag(hash) << PLACE_BITS | entry.0
+    tag(hash) << PLACE_BITS | (entry.0 + 1)
 }
 
-fn place(slot: u32) -> Place {
-    Place(slot & ((1 << PLACE_BITS) - 1))
+fn place(slot: u32) -> Option<Place> {
+    (slot & ((1 << PLACE_BITS) - 1)).checked_sub(1).map(Place)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 mod absent;
 mod demand;
 mod index;
+mod letters;
 mod misses;
 mod packed;
 mod records;

@@ -1,41 +1,49 @@
 //! Compact form of an entry.
 //!
 //! ```text
-//! 0       2       3      4          8        9      10     11
-//! ┌───────┬───────┬──────┬──────────┬────────┬──────┬──────┬──────┬───────┬──────┬─────────┬─────────────────┐
-//! │ units │ marks │ form │ received │ status │ name │ type │ name │ times │ more │ records │ demand, recheck │
-//! └───────┴───────┴──────┴──────────┴────────┴──────┴──────┴──────┴───────┴──────┴─────────┴─────────────────┘
+//! 0       1      2          6       7      8      9
+//! ┌───────┬──────┬──────────┬───────┬──────┬──────┬──────┬───────┬──────┬─────────┬─────────────────┐
+//! │ marks │ form │ received │ units │ name │ type │ name │ times │ more │ records │ demand, recheck │
+//! └───────┴──────┴──────────┴───────┴──────┴──────┴──────┴───────┴──────┴─────────┴─────────────────┘
 //! ```
-//! `units` is the length of the entry in units of four bytes. `marks` has the key's flags, and the
-//! state of the entry. `name` is the length of the name without the root's zero, which is left out.
-//! `type` is the type if that is below 256 and the class is IN; otherwise 0, and both are behind the
-//! name. `times` are TTL, time as a stale answer, and time of renewal ahead. `more` is there if
-//! `form` says so: the TTL of the source, the numbers of records, the extended error. Records leave
-//! out what the question or the answer says already: see [`super::records`]. An entry that was asked
-//! for again, or whose renewal failed, ends with demand and the time of the next try.
+//! `marks` has the key's flags, and the state of the entry. `units` is the length of the entry in
+//! units of two bytes; zero if one byte has no room for it: then it is in the two bytes that follow.
+//! `name` is the length of the name as it stands here: as [letters], or else in wire format, both
+//! without the root's zero. `type` is the type if that is below 256 and the class is IN; otherwise 0,
+//! and both are behind the name. `times` are TTL, time as a stale answer, and time of renewal ahead.
+//! `more` is there if `form` says so: the status, the TTL of the source, the numbers of records, the
+//! extended error. Records leave out what the question or the answer says already: see
+//! [`super::records`]. An entry that was asked for again, or whose renewal failed, ends with demand
+//! and the time of the next try.
 
-use super::{Demand, Entry, records};
+use super::{
+    Demand, Entry, letters,
+    records::{self, Form},
+};
 use arrayvec::ArrayVec;
 use ringdns_dataplane::{
     clock::Secs,
     dns::{
-        CLASS_IN, QUESTION_MAX,
+        CLASS_IN, NAME_MAX, QUESTION_MAX,
         answer::{Answer, Status},
         key::{Asked, Flags},
+        rcode,
     },
 };
 use std::sync::Arc;
 
 /// Unit of lengths and places, in bytes.
-pub(super) const UNIT: usize = 4;
+pub(super) const UNIT: usize = 2;
 
-/// Bytes before the name.
-const HEAD: usize = 11;
-const MARKS: usize = 2;
-const FORM: usize = 3;
-const RECEIVED: usize = 4;
-const STATUS: usize = 8;
-const NAME: usize = 9;
+const MARKS: usize = 0;
+const FORM: usize = 1;
+const RECEIVED: usize = 2;
+const UNITS: usize = 6;
+/// Bytes before the key, or before a length that takes two bytes more.
+const HEAD: usize = 7;
+/// Bytes of a length that has no room in one.
+const LONG: usize = 2;
+const _: () = assert!(LONG.is_multiple_of(UNIT), "a length that is added changes no rounding");
 
 /// Bytes of demand and recheck.
 const TAIL: usize = 8;
@@ -46,10 +54,14 @@ const KEY: u8 = Flags::DO | Flags::CD;
 const LIVE: u8 = 0x02;
 /// The entry ends with demand and recheck.
 const TAILED: u8 = 0x04;
+/// The name is packed as letters.
+const LETTERS: u8 = 0x08;
 /// Number of times that the entry was asked for, up to three, in two bits.
 const FREQUENCY: u8 = 0x60;
 const FREQUENCY_ONE: u8 = 0x20;
-const _: () = assert!(KEY & (LIVE | TAILED | FREQUENCY) == 0, "each bit has one meaning");
+/// Marks that follow from the question.
+const ASKED: u8 = KEY | LETTERS;
+const _: () = assert!(KEY & LETTERS == 0 && ASKED & (LIVE | TAILED | FREQUENCY) == 0, "one meaning a bit");
 
 /// Most times of use that are remembered.
 const FREQUENCY_MAX: u8 = FREQUENCY / FREQUENCY_ONE;
@@ -58,12 +70,21 @@ const FREQUENCY_MAX: u8 = FREQUENCY / FREQUENCY_ONE;
 const SOURCE_TTL: u8 = 0x01;
 /// There is an extended error.
 const EDE: u8 = 0x02;
-/// The numbers of records are given; otherwise there is one answer record.
-const COUNTS: u8 = 0x04;
+/// The number of answer records is given; otherwise there is one.
+const COUNT: u8 = 0x04;
 /// Records are given as they are, with TTL offsets and their checksum.
 const PLAIN: u8 = 0x08;
 /// The time of renewal ahead is given in seconds; otherwise in percent of the TTL.
 const AHEAD: u8 = 0x10;
+/// The status is given; otherwise it is that of [`COMMON_STATUS`].
+const STATUS: u8 = 0x20;
+/// Records are addresses without marks: see [`Form::Addresses`].
+const ADDRESSES: u8 = 0x40;
+/// The numbers of authority and additional records are given; otherwise there are none.
+const SECTIONS: u8 = 0x80;
+
+/// Status that most answers have: NOERROR with data, not validated.
+const COMMON_STATUS: Status = Status(rcode::NOERROR);
 
 /// Units of times, in seconds.
 const TIME_UNITS: [Secs; 4] = [1, 60, 3600, 86_400];
@@ -74,14 +95,16 @@ pub(super) type Question = ArrayVec<u8, QUESTION_MAX>;
 /// Key as it stands in entries, to be compared with them.
 pub(super) struct PackedKey {
     bytes: ArrayVec<u8, { QUESTION_MAX + 2 }>,
-    flags: u8,
+    marks: u8,
 }
 
 impl PackedKey {
     /// Packs a question. `None`: it is too long, and no entry answers it.
     pub fn of(asked: Asked<'_>) -> Option<Self> {
-        let name = asked.name();
-        let name = name.get(..name.len().saturating_sub(1))?;
+        let plain = asked.name();
+        let plain = plain.get(..plain.len().saturating_sub(1)).filter(|name| name.len() < NAME_MAX)?;
+        let letters = letters::pack(plain);
+        let (name, mark) = letters.as_ref().map_or((plain, 0), |letters| (&**letters, LETTERS));
         let code = match (u8::try_from(asked.qtype()), asked.qclass()) {
             (Ok(code), CLASS_IN) => code,
             _ => 0,
@@ -92,12 +115,12 @@ impl PackedKey {
         if code == 0 {
             bytes.try_extend_from_slice(asked.question.last_chunk::<4>()?).ok()?;
         }
-        Some(PackedKey { bytes, flags: asked.flags.0 & KEY })
+        Some(PackedKey { bytes, marks: asked.flags.0 & KEY | mark })
     }
 
     /// Returns the part of the key that is hashed.
     pub fn parts(&self) -> (&[u8], u8) {
-        (&self.bytes, self.flags)
+        (&self.bytes, self.marks)
     }
 }
 
@@ -108,7 +131,10 @@ pub(super) struct Packed<'a>(pub &'a [u8]);
 impl<'a> Packed<'a> {
     /// Returns the entry at the start of `bytes`.
     pub fn first(bytes: &'a [u8]) -> Option<Self> {
-        let units = u16::from_le_bytes(*bytes.first_chunk()?);
+        let units = match bytes.get(UNITS)? {
+            0 => u16::from_le_bytes(*bytes.get(HEAD..)?.first_chunk::<LONG>()?),
+            units => u16::from(*units),
+        };
         let entry = bytes.get(..usize::from(units) * UNIT)?;
         (entry.len() > HEAD).then_some(Packed(entry))
     }
@@ -117,17 +143,26 @@ impl<'a> Packed<'a> {
         self.0.get(at).copied().unwrap_or(0)
     }
 
+    /// Returns the offset of the key.
+    fn key_at(self) -> usize {
+        if self.byte(UNITS) == 0 { HEAD + LONG } else { HEAD }
+    }
+
     /// Whether the entry answers the question with this key.
     pub fn is_of(self, key: &PackedKey) -> bool {
-        let found = self.0.get(NAME..NAME + key.bytes.len());
-        found == Some(&*key.bytes) && self.byte(MARKS) & KEY == key.flags
+        let found = self.0.get(self.key_at()..).is_some_and(|found| found.starts_with(&key.bytes));
+        found && self.byte(MARKS) & ASKED == key.marks
     }
 
     /// Returns the part of the key that is hashed, as [`PackedKey::parts`] does.
     pub fn parts(self) -> (&'a [u8], u8) {
-        let beyond = if self.byte(NAME + 1) == 0 { 4 } else { 0 };
-        let end = HEAD + usize::from(self.byte(NAME)) + beyond;
-        (self.0.get(NAME..end).unwrap_or_default(), self.byte(MARKS) & KEY)
+        let key = self.0.get(self.key_at()..).unwrap_or_default();
+        let len = match key {
+            [name, 0, ..] => 2 + usize::from(*name) + 4,
+            [name, ..] => 2 + usize::from(*name),
+            [] => 0,
+        };
+        (key.get(..len).unwrap_or_default(), self.byte(MARKS) & ASKED)
     }
 
     /// Returns the flags of the key.
@@ -137,7 +172,7 @@ impl<'a> Packed<'a> {
 
     /// Returns the question.
     pub fn question(self) -> Question {
-        let (key, _) = self.parts();
+        let (key, marks) = self.parts();
         let mut question = Question::new();
         if let [len, code, rest @ ..] = key
             && let Some((name, rest)) = rest.split_at_checked(usize::from(*len))
@@ -145,10 +180,14 @@ impl<'a> Packed<'a> {
             let [c1, c0] = CLASS_IN.to_be_bytes();
             let known = [0, *code, c1, c0];
             let tail = rest.first_chunk().unwrap_or(&known);
-            for part in [name, &[0], tail] {
-                // A key is no longer than a question and one byte.
-                let _ = question.try_extend_from_slice(part);
+            // All have room, unless the name is damaged.
+            if marks & LETTERS == 0 {
+                let _ = question.try_extend_from_slice(name);
+            } else {
+                letters::unpack(name, &mut question);
             }
+            let _ = question.try_push(0);
+            let _ = question.try_extend_from_slice(tail);
         }
         question
     }
@@ -171,7 +210,7 @@ impl<'a> Packed<'a> {
 
     /// Returns the part that follows the key.
     fn rest(self) -> Reader<'a> {
-        let at = NAME + self.parts().0.len();
+        let at = self.key_at() + self.parts().0.len();
         Reader(self.0.get(at..).unwrap_or_default())
     }
 
@@ -198,19 +237,20 @@ impl<'a> Packed<'a> {
             0 => percent_of(ttl, rest.byte()?),
             _ => rest.time()?,
         };
+        let status = if form & STATUS == 0 { COMMON_STATUS } else { Status(rest.byte()?) };
         let source_ttl = if form & SOURCE_TTL == 0 { ttl } else { rest.time()? };
-        let counts = match form & COUNTS {
-            0 => [1, 0, 0],
-            _ => [rest.number()?, rest.number()?, rest.number()?],
-        };
+        let answers = if form & COUNT == 0 { 1 } else { rest.number()? };
+        let [authority, additional] =
+            if form & SECTIONS == 0 { [0, 0] } else { [rest.number()?, rest.number()?] };
+        let counts = [answers, authority, additional];
         let ede = if form & EDE == 0 { None } else { Some(rest.number()?) };
         let question = self.question();
-        let records = match form & PLAIN {
-            0 => records::unpack(&mut rest, &question, counts, ttl)?,
+        let records = match form & (PLAIN | ADDRESSES) {
+            0 => records::unpack(&mut rest, Form::Marked, &question, counts, ttl)?,
+            ADDRESSES => records::unpack(&mut rest, Form::Addresses, &question, counts, ttl)?,
             _ => records::read_plain(&mut rest)?,
         };
         let records::Records { ttls, wire, sum } = records;
-        let status = Status(self.byte(STATUS));
         Some(Answer { status, counts, ttls, wire, sum, received, ttl, source_ttl, stale, ahead, ede })
     }
 
@@ -223,12 +263,12 @@ impl<'a> Packed<'a> {
 
 /// Packs an entry. `None`: it is too large to be kept.
 pub(super) fn pack(key: &PackedKey, asked: Asked<'_>, answer: &Answer) -> Option<Vec<u8>> {
-    let Answer { ttl, source_ttl, stale, ahead, counts, .. } = *answer;
+    let Answer { status, ttl, source_ttl, stale, ahead, counts: [answers, sections @ ..], .. } = *answer;
     let mut to = Vec::with_capacity(HEAD + key.bytes.len() + answer.wire.len() + 16);
     let mut form = 0;
-    to.extend_from_slice(&[0, 0, key.flags | LIVE, 0]);
+    to.extend_from_slice(&[key.marks | LIVE, 0]);
     to.extend_from_slice(&answer.received.to_le_bytes());
-    to.push(answer.status.0);
+    to.push(0);
     to.extend_from_slice(&key.bytes);
     put_time(&mut to, ttl);
     put_time(&mut to, stale);
@@ -239,22 +279,34 @@ pub(super) fn pack(key: &PackedKey, asked: Asked<'_>, answer: &Answer) -> Option
             put_time(&mut to, ahead);
         }
     }
+    if status != COMMON_STATUS {
+        form |= STATUS;
+        to.push(status.0);
+    }
     if source_ttl != ttl {
         form |= SOURCE_TTL;
         put_time(&mut to, source_ttl);
     }
-    if counts != [1, 0, 0] {
-        form |= COUNTS;
-        counts.iter().for_each(|count| put_number(&mut to, u64::from(*count)));
+    if answers != 1 {
+        form |= COUNT;
+        put_number(&mut to, answers.into());
+    }
+    if sections != [0, 0] {
+        form |= SECTIONS;
+        sections.iter().for_each(|count| put_number(&mut to, u64::from(*count)));
     }
     if let Some(ede) = answer.ede {
         form |= EDE;
         put_number(&mut to, u64::from(ede));
     }
     let before = to.len();
-    if records::pack(&mut to, asked.question, answer).is_none() {
+    let packed = [(Form::Addresses, ADDRESSES), (Form::Marked, 0)].into_iter().find(|(form, _)| {
         to.truncate(before);
-        form |= PLAIN;
+        records::pack(&mut to, *form, asked.question, answer).is_some()
+    });
+    form |= packed.map_or(PLAIN, |(_, form)| form);
+    if packed.is_none() {
+        to.truncate(before);
         records::put_plain(&mut to, answer);
     }
     *to.get_mut(FORM)? = form;
@@ -264,7 +316,9 @@ pub(super) fn pack(key: &PackedKey, asked: Asked<'_>, answer: &Answer) -> Option
 /// Returns an entry with this demand and this time of the next try to renew the answer. `None`: it
 /// is too large to be kept.
 pub(super) fn with_tail(entry: Packed<'_>, demand: Demand, recheck: Secs) -> Option<Vec<u8>> {
-    let mut to = entry.0.to_vec();
+    let mut to = Vec::with_capacity(entry.0.len() + TAIL + LONG);
+    to.extend_from_slice(entry.0.get(..HEAD)?);
+    to.extend_from_slice(entry.0.get(entry.key_at()..)?);
     if entry.byte(MARKS) & TAILED != 0 {
         to.truncate(to.len().saturating_sub(TAIL));
     }
@@ -274,11 +328,15 @@ pub(super) fn with_tail(entry: Packed<'_>, demand: Demand, recheck: Secs) -> Opt
     finished(to)
 }
 
-/// Fills the last unit, and writes the length.
+/// Fills the last unit, and writes the length, which takes two bytes more in a long entry.
 fn finished(mut entry: Vec<u8>) -> Option<Vec<u8>> {
     entry.resize(entry.len().next_multiple_of(UNIT), 0);
-    let units = u16::try_from(entry.len() / UNIT).ok()?;
-    *entry.first_chunk_mut()? = units.to_le_bytes();
+    let units = u8::try_from(entry.len() / UNIT);
+    *entry.get_mut(UNITS)? = units.unwrap_or(0);
+    if units.is_err() {
+        let units = u16::try_from((entry.len() + LONG) / UNIT).ok()?;
+        entry.splice(HEAD..HEAD, units.to_le_bytes());
+    }
     Some(entry)
 }
 
@@ -311,7 +369,7 @@ fn percent_of(ttl: Secs, percent: u8) -> Secs {
 }
 
 /// Writes a time in the largest unit in which it is a whole number.
-fn put_time(to: &mut Vec<u8>, secs: Secs) {
+pub(super) fn put_time(to: &mut Vec<u8>, secs: Secs) {
     let whole = TIME_UNITS.iter().rposition(|unit| secs > 0 && secs.is_multiple_of(*unit)).unwrap_or(0);
     let number = secs / TIME_UNITS.get(whole).unwrap_or(&1);
     put_number(to, u64::from(number) << 2 | whole as u64);
@@ -357,7 +415,8 @@ impl<'a> Reader<'a> {
         None
     }
 
-    fn time(&mut self) -> Option<Secs> {
+    /// Reads a time.
+    pub fn time(&mut self) -> Option<Secs> {
         let number: u64 = self.number()?;
         let unit = TIME_UNITS.get(number as usize % TIME_UNITS.len())?;
         Secs::try_from((number / TIME_UNITS.len() as u64).checked_mul(u64::from(*unit))?).ok()

@@ -21,12 +21,12 @@ const SEGMENT: usize = 14_336;
 const LARGE: usize = SEGMENT / 4;
 
 /// Bits of a place for the unit in a segment; the others are the number of the segment.
-const UNIT_BITS: u32 = 12;
+const UNIT_BITS: u32 = 13;
 /// Most segments of a shard.
 const SEGMENTS_MAX: usize = 1 << (PLACE_BITS - UNIT_BITS);
 /// Segments from which on a shard is full; moving entries may take the others.
 const SEGMENTS_FULL: usize = SEGMENTS_MAX - 16;
-const _: () = assert!(SEGMENT / UNIT <= 1 << UNIT_BITS, "a place tells each unit of a segment");
+const _: () = assert!(SEGMENT / UNIT < 1 << UNIT_BITS, "a place tells each unit, and none has all bits");
 
 /// Part of a shard's bytes that probation may keep when the shard is full: one in this many.
 const PROBATION_PART: usize = 10;

@@ -17,7 +17,7 @@ use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Bytes of a shard: some ten thousand entries, so that nobody waits long while a purge walks over
+/// Bytes of a shard: a hundred thousand small entries, so that nobody waits long while a purge walks over
 /// them, or while an index is made larger.
 const SHARD: u64 = 4 << 20;
 /// Most shards: 16 GiB of them.

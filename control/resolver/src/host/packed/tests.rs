@@ -3,19 +3,21 @@ use proptest::prelude::*;
 use ringdns_common::names;
 use ringdns_dataplane::dns::{answer::TtlRules, key::Key, rcode, rtype};
 
-/// Returns names in presentation format, the root among them.
+/// Returns names in presentation format, the root among them. Most have letters only.
 fn a_name() -> impl Strategy<Value = String> {
     prop_oneof![
-        8 => prop::collection::vec("[a-z0-9-]{1,12}", 1..6).prop_map(|labels| labels.join(".")),
+        8 => prop::collection::vec("[a-z0-9_-]{1,12}", 1..6).prop_map(|labels| labels.join(".")),
+        1 => prop::collection::vec("[ab*]{1,2}", 1..3).prop_map(|labels| labels.join(".")),
         1 => Just(".".to_owned()),
-        1 => prop::collection::vec("[a-z]{63}", 3..4).prop_map(|labels| labels.join(".")),
+        1 => ("[a-z*]{63}", "[a-z]{58,61}").prop_map(|(long, last)| [&*long, &long, &long, &last].join(".")),
     ]
 }
 
 fn a_type() -> impl Strategy<Value = u16> {
     prop_oneof![
         4 => Just(rtype::A),
-        4 => Just(rtype::DS),
+        2 => Just(rtype::AAAA),
+        2 => Just(rtype::DS),
         2 => 0u16..300,
         1 => any::<u16>(),
     ]
@@ -50,12 +52,13 @@ fn a_record() -> impl Strategy<Value = (Vec<u8>, u16, u16, u32, Vec<u8>)> {
     let class = prop_oneof![6 => Just(CLASS_IN), 1 => any::<u16>()];
     let data = prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 4..5),
+        2 => prop::collection::vec(any::<u8>(), 16..17),
         4 => prop::collection::vec(any::<u8>(), 0..80),
         1 => prop::collection::vec(any::<u8>(), 250..600),
     ];
     (
         owner,
-        prop_oneof![2 => Just(rtype::A), 2 => Just(rtype::RRSIG), 1 => any::<u16>()],
+        prop_oneof![2 => Just(rtype::A), 1 => Just(rtype::AAAA), 1 => Just(rtype::RRSIG), 1 => any::<u16>()],
         class,
         a_time(),
         data,
@@ -89,7 +92,7 @@ fn packed(key: &Key, answer: &Answer) -> Vec<u8> {
 }
 
 /// Checks that an entry says what was packed.
-fn check(key: &Key, answer: &Answer) -> Result<usize, TestCaseError> {
+fn check(key: &Key, answer: &Answer) -> Result<(), TestCaseError> {
     let packed_key = PackedKey::of(key.asked()).unwrap();
     let bytes = packed(key, answer);
     let mut with_neighbour = bytes.clone();
@@ -103,7 +106,15 @@ fn check(key: &Key, answer: &Answer) -> Result<usize, TestCaseError> {
     prop_assert_eq!(entry.ends(), Some((answer.expires(), answer.dead())));
     prop_assert_eq!(entry.answer(), Some(answer.clone()));
     prop_assert_eq!(entry.tail(), (Demand::default(), 0));
-    Ok(bytes.len())
+    let mut tailed = bytes;
+    for tail in [(Demand::new(7, 240), 90), (Demand::new(8, 240), 91)] {
+        tailed = with_tail(Packed(&tailed), tail.0, tail.1).unwrap();
+        let entry = Packed::first(&tailed).unwrap();
+        prop_assert_eq!((entry.0.len(), entry.tail()), (tailed.len(), tail));
+        prop_assert!(entry.is_of(&packed_key));
+        prop_assert_eq!(entry.answer(), Some(answer.clone()));
+    }
+    Ok(())
 }
 
 proptest! {
@@ -130,7 +141,7 @@ proptest! {
         key in a_key(),
         (status, counts, sum) in (any::<u8>(), any::<[u16; 3]>(), any::<u16>()),
         ttls in prop::collection::vec(any::<[u8; 2]>(), 0..40),
-        wire in prop::collection::vec(any::<u8>(), 0..400),
+        wire in prop::collection::vec(any::<u8>(), 0..700),
         (received, ttl, source_ttl) in (a_time(), a_time(), a_time()),
         (stale, ahead, ede) in (a_time(), a_time(), prop::option::of(any::<u16>())),
     ) {
@@ -145,13 +156,14 @@ proptest! {
         key in a_key(),
         record in a_record(),
         (cut, at, to) in (any::<usize>(), any::<usize>(), any::<u8>()),
+        head in any::<bool>(),
     ) {
         let rules = TtlRules { min: 5, max: 86_400, negative_max: 3600, stale: 60, ahead: 10 };
         let message = response(&key, 0, &[vec![record], Vec::new(), Vec::new()]);
         let Ok(answer) = Answer::from_response(&message, &key, &rules, 7, false) else { return Ok(()) };
         let mut bytes = packed(&key, &answer);
         let len = bytes.len();
-        bytes[at % len] = to;
+        bytes[at % if head { HEAD + LONG + 2 } else { len }] = to;
         bytes.truncate(cut % (len + 1));
         if let Some(entry) = Packed::first(&bytes) {
             drop((entry.answer(), entry.question(), entry.ends(), entry.tail(), entry.parts()));
@@ -177,11 +189,56 @@ fn address(name: &str) -> (Key, Answer) {
 }
 
 #[test]
-fn an_address_takes_forty_bytes() {
+fn an_address_takes_28_bytes() {
     let (key, answer) = address("n000000.rb.example");
-    assert_eq!(packed(&key, &answer).len(), 40);
+    assert_eq!(packed(&key, &answer).len(), 28);
     let failure = Answer::error(rcode::SERVFAIL, Some(22), 1_000_000, 5);
-    assert_eq!(packed(&key, &failure).len(), 40, "no records, but their numbers and a code");
+    assert_eq!(packed(&key, &failure).len(), 28, "no records, but their number, the status and a code");
+    let (key, answer) = address("*.n00000.rb.example");
+    assert_eq!(packed(&key, &answer).len(), 36, "a name in wire format");
+}
+
+/// The letters of one name are packed in the bytes that the other has in wire format.
+#[test]
+fn a_name_as_letters_is_not_the_one_in_wire_format_with_the_same_bytes() {
+    let keys = ["ae7o20pbupoo", "*bcdefg"].map(|name| address(name).0);
+    let [letters, plain] = keys.each_ref().map(|key| PackedKey::of(key.asked()).unwrap());
+    assert_eq!(letters.bytes, plain.bytes);
+    assert_ne!(letters.parts(), plain.parts());
+    let answer = Answer::error(rcode::NOERROR, None, 0, 60);
+    let bytes = packed(&keys[0], &answer);
+    assert!(Packed(&bytes).is_of(&letters) && !Packed(&bytes).is_of(&plain));
+}
+
+/// Each address more takes the bytes of the address alone.
+#[test]
+fn addresses_take_no_more_than_their_data() {
+    for (qtype, size) in [(rtype::A, 4), (rtype::AAAA, 16)] {
+        let key = names::key(&names::name("www.example").unwrap(), qtype, false, false).unwrap();
+        let record = (vec![0xc0, 12], qtype, CLASS_IN, 300, vec![7; size]);
+        let len = |records: usize| {
+            let message = response(&key, 0, &[vec![record.clone(); records], Vec::new(), Vec::new()]);
+            let rules = TtlRules { min: 0, max: 86_400, negative_max: 3600, stale: 86_400, ahead: 10 };
+            packed(&key, &Answer::from_response(&message, &key, &rules, 7, false).unwrap()).len()
+        };
+        assert_eq!(len(5), len(3) + 2 * size);
+    }
+}
+
+/// A length that takes two bytes more, in entries around the end of those that take one.
+#[test]
+fn long_entries_are_what_was_packed() {
+    let (key, _) = address("www.example");
+    for size in (440..540).chain([65_000]) {
+        let answer = Answer { wire: vec![7; size].into(), ..Answer::error(rcode::NOERROR, None, 7, 60) };
+        check(&key, &answer).unwrap();
+    }
+    let len_of = |size: usize| {
+        let answer = Answer { wire: vec![7; size].into(), ..Answer::error(rcode::NOERROR, None, 7, 60) };
+        packed(&key, &answer).len()
+    };
+    let first = (440..540).find(|size| len_of(*size) > 510).unwrap();
+    assert_eq!((len_of(first - 1), len_of(first)), (510, 514), "the length takes one byte up to here");
 }
 
 #[test]

@@ -249,6 +249,18 @@ fn an_answer_larger_than_the_shard_is_dropped() {
     assert_eq!(it.shard.len(), 1);
 }
 
+/// The last segments and their places, in a shard that has no number for another.
+#[test]
+fn a_shard_has_no_more_segments_than_places_tell() {
+    let mut it = Fixture::new(usize::MAX);
+    (0..2 * SEGMENTS_MAX).for_each(|number| it.put(&key(number), &answer(LARGE, number as u32)));
+    it.check();
+    assert!(it.shard.segments.len() <= SEGMENTS_MAX && it.shard.len() > SEGMENTS_FULL - 2);
+    for number in SEGMENTS_MAX + 20..2 * SEGMENTS_MAX {
+        assert_eq!(it.version(&key(number)), Some(number as u32));
+    }
+}
+
 #[test]
 fn memory_of_removed_entries_comes_back() {
     let mut it = Fixture::new(usize::MAX);
