@@ -3,11 +3,16 @@
 //! A slot holds a place in 25 bits and seven bits of the hash, so an entry takes four bytes, and
 //! hardly any other entry is looked at. An entry that finds its bucket full goes to the next that is
 //! not, and each bucket that it passed counts it: a lookup goes on only past such buckets.
+//!
+//! Buckets are allocated in pieces of one size, which stay where they are while the index grows. An
+//! index in one piece would leave a hole of another size with each step.
 
 /// Slots of a bucket.
 const SLOTS: usize = 15;
 /// Bits of a place.
 pub(super) const PLACE_BITS: u32 = 25;
+/// Buckets of a piece: 1,792 bytes, a size class of jemalloc of which 16 fill a whole number of pages.
+const PIECE: usize = 28;
 
 /// Place of an entry in a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,19 +30,36 @@ struct Bucket {
 /// Index of a shard.
 #[derive(Default)]
 pub(super) struct Index {
-    buckets: Vec<Bucket>,
+    #[expect(clippy::vec_box, reason = "a piece stays where it is while others are added")]
+    pieces: Vec<Box<[Bucket; PIECE]>>,
     entries: usize,
 }
 
 impl Index {
-    /// Returns an empty index in which so many entries take seven slots of ten.
-    pub fn for_entries(entries: usize) -> Self {
-        Index { buckets: vec![Bucket::default(); Self::bytes_for(entries) / size_of::<Bucket>()], entries: 0 }
+    /// Removes all entries, and gives the index the size at which so many take three slots of four.
+    pub fn reset(&mut self, entries: usize) {
+        let pieces = Self::pieces_for(entries);
+        if pieces < self.pieces.len() {
+            self.pieces.truncate(pieces);
+            self.pieces.shrink_to_fit();
+        }
+        self.pieces.iter_mut().for_each(|piece| piece.fill(Bucket::default()));
+        self.pieces.reserve_exact(pieces - self.pieces.len());
+        self.pieces.resize_with(pieces, Box::default);
+        self.entries = 0;
+    }
+
+    fn pieces_for(entries: usize) -> usize {
+        (entries * 4).div_ceil(3 * SLOTS * PIECE).max(1)
+    }
+
+    fn bytes_of(pieces: usize) -> usize {
+        pieces * (size_of::<[Bucket; PIECE]>() + size_of::<Box<[Bucket; PIECE]>>())
     }
 
     /// Returns the bytes of an index for so many entries.
     pub fn bytes_for(entries: usize) -> usize {
-        (entries * 10).div_ceil(7 * SLOTS).max(1) * size_of::<Bucket>()
+        Self::bytes_of(Self::pieces_for(entries))
     }
 
     /// Returns the number of entries.
@@ -47,26 +69,49 @@ impl Index {
 
     /// Returns the bytes that the index takes.
     pub fn bytes(&self) -> usize {
-        self.buckets.len() * size_of::<Bucket>()
+        Self::bytes_of(self.pieces.len())
     }
 
-    /// Whether the index must be made larger before another entry is added: entries take seven slots
-    /// of eight.
+    /// Returns the bytes that are allocated.
+    #[cfg(test)]
+    pub fn allocated(&self) -> usize {
+        let pieces: usize = self.pieces.iter().map(|piece| size_of_val(&**piece)).sum();
+        pieces + self.pieces.capacity() * size_of::<Box<[Bucket; PIECE]>>()
+    }
+
+    fn slots(&self) -> usize {
+        self.buckets() * SLOTS
+    }
+
+    /// Whether the index must be made larger before another entry is added: entries take nine slots
+    /// of ten.
     pub fn is_crowded(&self) -> bool {
-        self.entries * 8 >= self.buckets.len() * SLOTS * 7
+        self.entries * 10 >= self.slots() * 9
     }
 
-    /// Whether three quarters of the slots are unused.
+    /// Whether three quarters of the slots are unused, and it can be made smaller.
     pub fn is_sparse(&self) -> bool {
-        self.entries * 4 < self.buckets.len() * SLOTS
+        self.entries * 4 < self.slots() && self.pieces.len() > 1
+    }
+
+    fn buckets(&self) -> usize {
+        self.pieces.len() * PIECE
+    }
+
+    fn bucket(&self, at: usize) -> Option<&Bucket> {
+        self.pieces.get(at / PIECE)?.get(at % PIECE)
+    }
+
+    fn bucket_mut(&mut self, at: usize) -> Option<&mut Bucket> {
+        self.pieces.get_mut(at / PIECE)?.get_mut(at % PIECE)
     }
 
     /// Returns the entry of this hash that `is` accepts.
     pub fn find(&self, hash: u64, mut is: impl FnMut(Place) -> bool) -> Option<Place> {
         let tag = tag(hash);
         let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
-            let bucket = self.buckets.get(at)?;
+        for _ in 0..self.buckets() {
+            let bucket = self.bucket(at)?;
             let found = bucket
                 .slots
                 .iter()
@@ -88,9 +133,9 @@ impl Index {
     /// Adds an entry. The index must not be [crowded](Self::is_crowded).
     pub fn insert(&mut self, hash: u64, new: Place) {
         let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
+        for _ in 0..self.buckets() {
             let next = self.next(at);
-            let Some(bucket) = self.buckets.get_mut(at) else { return };
+            let Some(bucket) = self.bucket_mut(at) else { return };
             if let Some(slot) = bucket.slots.iter_mut().find(|slot| **slot == 0) {
                 *slot = slot_of(hash, new);
                 self.entries += 1;
@@ -104,7 +149,7 @@ impl Index {
     /// Notes that an entry has moved.
     pub fn moved(&mut self, hash: u64, from: Place, to: Place) {
         if let Some((bucket, slot)) = self.locate(hash, from)
-            && let Some(slot) = self.buckets.get_mut(bucket).and_then(|bucket| bucket.slots.get_mut(slot))
+            && let Some(slot) = self.bucket_mut(bucket).and_then(|bucket| bucket.slots.get_mut(slot))
         {
             *slot = slot_of(hash, to);
         }
@@ -116,11 +161,11 @@ impl Index {
         let mut at = self.home(hash);
         while at != found {
             let next = self.next(at);
-            let Some(bucket) = self.buckets.get_mut(at) else { return };
+            let Some(bucket) = self.bucket_mut(at) else { return };
             bucket.passed = bucket.passed.saturating_sub(1);
             at = next;
         }
-        if let Some(slot) = self.buckets.get_mut(found).and_then(|bucket| bucket.slots.get_mut(slot)) {
+        if let Some(slot) = self.bucket_mut(found).and_then(|bucket| bucket.slots.get_mut(slot)) {
             *slot = 0;
             self.entries -= 1;
         }
@@ -129,8 +174,8 @@ impl Index {
     fn locate(&self, hash: u64, entry: Place) -> Option<(usize, usize)> {
         let wanted = slot_of(hash, entry);
         let mut at = self.home(hash);
-        for _ in 0..self.buckets.len() {
-            let bucket = self.buckets.get(at)?;
+        for _ in 0..self.buckets() {
+            let bucket = self.bucket(at)?;
             if let Some(slot) = bucket.slots.iter().position(|slot| *slot == wanted) {
                 return Some((at, slot));
             }
@@ -141,11 +186,11 @@ impl Index {
 
     fn home(&self, hash: u64) -> usize {
         // The low half of the hash, scaled to the number of buckets (Lemire, "fast range reduction").
-        (((hash & 0xffff_ffff) * self.buckets.len() as u64) >> 32) as usize
+        (((hash & 0xffff_ffff) * self.buckets() as u64) >> 32) as usize
     }
 
     fn next(&self, bucket: usize) -> usize {
-        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+        if bucket + 1 == self.buckets() { 0 } else { bucket + 1 }
     }
 }
 
@@ -188,9 +233,9 @@ mod tests {
                     }
                     (_, None) => {
                         if index.is_crowded() {
-                            let mut larger = Index::for_entries(index.len() + 1);
-                            model.iter().for_each(|(number, place)| larger.insert(hash_of(*number), *place));
-                            index = larger;
+                            let entries = index.len() + 1;
+                            index.reset(entries);
+                            model.iter().for_each(|(number, place)| index.insert(hash_of(*number), *place));
                         }
                         index.insert(hash, new);
                         model.insert(number, new);
@@ -204,13 +249,20 @@ mod tests {
             }
             let all: Vec<_> = model.into_iter().collect();
             all.iter().for_each(|(number, place)| index.remove(hash_of(*number), *place));
-            prop_assert!(index.buckets.iter().all(|bucket| bucket.passed == 0 && bucket.slots == [0; SLOTS]));
+            let mut buckets = index.pieces.iter().flat_map(|piece| piece.iter());
+            prop_assert!(buckets.all(|bucket| bucket.passed == 0 && bucket.slots == [0; SLOTS]));
         }
     }
 
     #[test]
     fn entries_take_few_bytes() {
-        let index = Index::for_entries(100_000);
+        let mut index = Index::default();
+        index.reset(100_000);
         assert!(index.bytes() / 100_000 <= 6, "{}", index.bytes());
+        for entries in [200_000, 1_000, 0] {
+            index.reset(entries);
+            assert_eq!(index.bytes(), index.allocated());
+            assert!(!index.is_crowded() && index.bytes() == Index::bytes_for(entries), "{entries}");
+        }
     }
 }

@@ -402,12 +402,11 @@ impl Shard {
 
     /// Makes the index anew, for the entries that are there.
     fn rebuild(&mut self, rules: &Rules<'_>) {
-        let mut index = Index::for_entries(self.len() + 1);
+        self.index.reset(self.len() + 1);
         for (segment, number) in self.segments.iter().zip(0..) {
             let bytes = segment.as_ref().map_or(&[][..], |segment| &segment.bytes);
-            entries(bytes).for_each(|(entry, at)| index.insert(rules.hash(entry), place_of(number, at)));
+            entries(bytes).for_each(|(entry, at)| self.index.insert(rules.hash(entry), place_of(number, at)));
         }
-        self.index = index;
     }
 
     fn segment(&self, number: Number) -> Option<&Segment> {

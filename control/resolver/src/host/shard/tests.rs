@@ -107,7 +107,7 @@ impl Fixture {
         let segments = shard.segments.iter().flatten().map(|segment| segment.bytes.capacity()).sum::<usize>();
         let numbers = shard.free.capacity() + shard.probation.order.capacity() + shard.main.order.capacity();
         let table = shard.segments.capacity() * size_of::<Option<Segment>>();
-        segments + shard.index.bytes() + table + numbers * size_of::<Number>()
+        segments + shard.index.allocated() + table + numbers * size_of::<Number>()
     }
 
     fn walked(&self) -> Vec<Question> {
