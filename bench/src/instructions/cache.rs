@@ -106,7 +106,7 @@ pub fn promote(meter: &mut dyn Meter) -> Result<u64> {
 
 /// Number of entries with one address that probation holds in the smallest cache, approximately:
 /// newer ones push all of them out.
-const PROBATION: usize = 256;
+const PROBATION: usize = 384;
 
 fn answers(suffix: &str) -> Result<Vec<Filed>> {
     let (template, answerer) = (stage::template(&[])?, stage::answerer(&[])?);
@@ -119,7 +119,7 @@ fn answers(suffix: &str) -> Result<Vec<Filed>> {
 fn full(last: &[Filed]) -> Result<Cache> {
     let hash = HASH();
     let mut cache = Cache::new(BYTES_MIN, RULES.udp_limit, hash)?;
-    for suffix in ["rc.example", "rd.example", "re.example"] {
+    for suffix in ["rc.example", "rd.example", "re.example", "rf.example", "rg.example"] {
         for Filed { query, answer } in answers(suffix)? {
             cache.insert(&query.key, &answer, 0);
         }

@@ -228,8 +228,8 @@ impl<'a> Packed<'a> {
         (Demand::from_bits(u32::from_le_bytes([*d0, *d1, *d2, *d3])), Secs::from_le_bytes(*recheck))
     }
 
-    /// Returns the answer.
-    pub fn answer(self) -> Option<Answer> {
+    /// Returns the answer to `question`, which is that of the entry.
+    fn answer_to(self, question: &[u8]) -> Option<Answer> {
         let (form, received) = (self.byte(FORM), self.received());
         let mut rest = self.rest();
         let (ttl, stale) = (rest.time()?, rest.time()?);
@@ -244,20 +244,30 @@ impl<'a> Packed<'a> {
             if form & SECTIONS == 0 { [0, 0] } else { [rest.number()?, rest.number()?] };
         let counts = [answers, authority, additional];
         let ede = if form & EDE == 0 { None } else { Some(rest.number()?) };
-        let question = self.question();
         let records = match form & (PLAIN | ADDRESSES) {
-            0 => records::unpack(&mut rest, Form::Marked, &question, counts, ttl)?,
-            ADDRESSES => records::unpack(&mut rest, Form::Addresses, &question, counts, ttl)?,
+            0 => records::unpack(&mut rest, Form::Marked, question, counts, ttl)?,
+            ADDRESSES => records::unpack(&mut rest, Form::Addresses, question, counts, ttl)?,
             _ => records::read_plain(&mut rest)?,
         };
         let records::Records { ttls, wire, sum } = records;
         Some(Answer { status, counts, ttls, wire, sum, received, ttl, source_ttl, stale, ahead, ede })
     }
 
+    /// Returns the answer.
+    #[cfg(test)]
+    pub fn answer(self) -> Option<Answer> {
+        self.answer_to(&self.question())
+    }
+
     /// Returns the entry.
     pub fn entry(self) -> Option<Entry> {
+        self.entry_of(&self.question())
+    }
+
+    /// Returns the entry of `question`, which a lookup knows and need not unpack.
+    pub fn entry_of(self, question: &[u8]) -> Option<Entry> {
         let (demand, recheck) = self.tail();
-        Some(Entry { answer: Arc::new(self.answer()?), demand, recheck })
+        Some(Entry { answer: Arc::new(self.answer_to(question)?), demand, recheck })
     }
 }
 

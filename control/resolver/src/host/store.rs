@@ -97,7 +97,7 @@ impl Store {
         self.change(shard, |shard, rules| {
             let place = shard.find(hash, &key)?;
             shard.touch(place);
-            let mut entry = shard.at(place)?.entry()?;
+            let mut entry = shard.at(place)?.entry_of(asked.question)?;
             if is_demand(entry.answer.expires()) {
                 entry.demand.add(1, now);
                 set_tail(shard, rules, (hash, &key), entry.demand, entry.recheck);
@@ -110,7 +110,7 @@ impl Store {
     pub fn peek(&self, asked: Asked<'_>) -> Option<Entry> {
         let (shard, hash, key) = self.seek(asked)?;
         let shard = shard.lock();
-        shard.at(shard.find(hash, &key)?)?.entry()
+        shard.at(shard.find(hash, &key)?)?.entry_of(asked.question)
     }
 
     /// Notes `n` questions that were answered elsewhere with an entry. Returns whether there is one.

@@ -97,7 +97,8 @@ impl<P: Plain> Work for Malformed<'_, '_, '_, P> {
     fn run<S: Simd>(self, simd: S) -> bool {
         let LookAtRare { ref closer, nth, message_len, may_ask, .. } = self.0;
         let window = closer.job.frames.window(&closer.job.burst[nth]);
-        if query::name_end(&window[P::MESSAGE..P::MESSAGE + message_len]).is_some() {
+        let has_record = *bytes(window, P::MESSAGE + 10) != [0, 0];
+        if has_record && query::name_end(&window[P::MESSAGE..P::MESSAGE + message_len]).is_some() {
             return simd.apart(self.0);
         }
         let LookAtRare { closer, slot, .. } = self.0;
