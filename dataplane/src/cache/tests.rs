@@ -374,7 +374,7 @@ fn short_addresses_fit_the_promised_budget() {
     let occupancy = f.cache.occupancy();
     assert!(occupancy.capacity <= 2_500_000);
     assert_eq!(f.cache.churn().evicted, 0);
-    // An entry takes up to 12 bytes of the index.
+    // The index takes some 12 more.
     let overhead = occupancy.used / 10_000 + 12 - (26 + 16);
     assert!(overhead <= 40, "{overhead} bytes an entry beyond its name and records");
 }
