@@ -166,10 +166,10 @@ fn the_reason_of_the_last_miss_is_told() {
 
     // More answers than there is room for.
     let long = |nth: u32| format!("n{nth}.{0}.{0}.{0}.example", "x".repeat(60));
-    (0..6_000).for_each(|nth| ask(&Query::a(&long(nth))));
+    (0..9_000).for_each(|nth| ask(&Query::a(&long(nth))));
     let held = ringdnsd.told(&["cache", "list", "--suffix", "example"]);
     let is_held = |name: &str| held.lines().any(|line| line.starts_with(&format!("{name}. ")));
-    let name = (0..6_000).map(long).find(|name| !is_held(name)).unwrap();
+    let name = (0..9_000).map(long).find(|name| !is_held(name)).unwrap();
     // The worker has it still.
     ask_over_tcp(&host, address, &[Query::a(&name)]);
     assert_eq!(causes(&ringdnsd, &name), plain("evicted"));
