@@ -368,6 +368,23 @@ fn remembered_failures_are_answered_and_counted_as_such() {
 
 /// The extended error of a filtering upstream is repeated from the cache, and the answer is still
 /// found.
+/// An operator's own record: one record, as a simple answer is, with another header.
+#[test]
+fn an_answer_of_authority_keeps_its_flag() {
+    let mut f = Fixture::new();
+    let query = testing::query("own.example.", RecordType::A);
+    let key = testing::parsed(&query).key;
+    let answer = testing::answer(&testing::addresses(&query, 300, &[[192, 0, 2, 1]]), 0);
+    let status = crate::dns::answer::Status::authoritative(rcode::NOERROR);
+    f.processor.cache().insert(&key, &crate::dns::answer::Answer { status, ..answer }, 0);
+    for query in [query.clone(), testing::with_edns(query, 1232, false)] {
+        let (verdict, reply) = f.ask(20, &query);
+        let reply = reply.unwrap();
+        assert_eq!((verdict, reply.answers[0].ttl), (Verdict::Reply, 280));
+        assert!(reply.metadata.authoritative);
+    }
+}
+
 #[test]
 fn an_answer_that_more_is_to_be_said_of_is_looked_at_closer() {
     let mut f = Fixture::new();

@@ -44,6 +44,25 @@ fn groups_share_an_answer_unless_it_is_another() {
     assert_eq!(f.cache.occupancy().entries, 2);
 }
 
+/// Their places follow from the group too, which the cache computes again for each move and removal.
+#[test]
+fn answers_of_one_group_are_found_after_they_have_moved() {
+    const NAMES: u32 = 8_000;
+    let mut f = Fixture::new(1 << 20);
+    let name = |number: u32| format!("n{number}.example.");
+    // So many that the index grows, and that entries leave probation.
+    (0..NAMES).for_each(|number| f.insert_for(&name(number), number % 200, 3, set(&[3])));
+    assert!((0..NAMES).all(|number| f.get_for(&name(number), 3) == Some(number % 200)));
+    // Newer answers take their places.
+    for number in 0..NAMES {
+        let (text, newer) = (name(number), number % 200 + 1);
+        let scope = Scope { group: group(3), groups: set(&[3]), list: Some(newer as u8) };
+        f.cache.insert_for(&scope, &key(&text), &answer(&text, newer, 60, 10), 10);
+    }
+    assert!((0..NAMES).all(|number| f.get_for(&name(number), 3) == Some(number % 200 + 1)));
+    assert_eq!(f.cache.occupancy().entries, u64::from(NAMES));
+}
+
 #[test]
 fn a_divided_answer_is_not_seen_at_a_glance() {
     let mut f = Fixture::new(1 << 20);
