@@ -368,6 +368,7 @@ impl Processor {
 }
 
 /// Counts an answer by its response code and its age.
+#[inline(always)]
 fn count(status: Status, age: Age, stats: &WorkerStats, tally: &mut TurnTally) {
     match age {
         _ if !matches!(status.rcode(), rcode::NOERROR | rcode::NXDOMAIN) => {

@@ -137,8 +137,8 @@ impl Part {
 /// Returns a mask with ones for the first `len` bytes, at most [`BLOCK`].
 #[inline(always)]
 fn first(len: usize) -> &'static Block {
-    const ONES: [u8; 2 * BLOCK + 1] = {
-        let mut ones = [0; 2 * BLOCK + 1];
+    const ONES: [u8; 3 * BLOCK] = {
+        let mut ones = [0; 3 * BLOCK];
         let mut at = 0;
         while at < BLOCK {
             ones[at] = 0xff;
@@ -146,10 +146,10 @@ fn first(len: usize) -> &'static Block {
         }
         ones
     };
-    // The remainder equals the difference; it saves a bounds check.
-    match ONES[BLOCK.wrapping_sub(len) % (BLOCK + 1)..].first_chunk() {
+    // The remainder, of a power of two, equals the difference; it saves a bounds check.
+    match ONES[BLOCK.wrapping_sub(len) % (2 * BLOCK)..].first_chunk() {
         Some(mask) => mask,
-        None => unreachable!("there are two blocks"),
+        None => unreachable!("there are three blocks"),
     }
 }
 
@@ -320,7 +320,8 @@ mod avx2 {
 
         #[inline(always)]
         fn sum(self, bytes: &[u8], len: usize) -> u64 {
-            match bytes.as_chunks::<BLOCK>().0.get(..len.div_ceil(BLOCK)) {
+            // Fewer instructions than `div_ceil`; no slice is so long that the sum wraps.
+            match bytes.as_chunks::<BLOCK>().0.get(..len.wrapping_add(BLOCK - 1) / BLOCK) {
                 // SAFETY: `self` is the proof that AVX2 is there.
                 Some(blocks) => unsafe { sum(blocks, len) },
                 None => Portable.sum(bytes, len),

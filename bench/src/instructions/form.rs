@@ -110,6 +110,9 @@ pub struct Form {
     /// Expected outcome.
     #[serde(skip)]
     pub fate: Fate,
+    /// Length of the name that the server has for clients that ask for it; 0: it has none.
+    #[serde(skip)]
+    pub server_name: u8,
 }
 
 fn verify() -> Checksums {
@@ -143,6 +146,7 @@ impl Default for Form {
             is_stale: false,
             is_asked_again: false,
             fate: Fate::Hit,
+            server_name: 0,
         }
     }
 }

@@ -80,6 +80,7 @@ pub const SHAPES: &[Shape] = &[
     shape("edns-cd", HIT, || Form { flags: 0x0110, ..Form::with_options(&[]) }),
     shape("edns-padding", HIT, || Form::with_options(&[PADDING])),
     shape("edns-nsid", HIT, || Form::with_options(&[EdnsOption::Nsid])),
+    shape("edns-nsid-named", HIT, || Form { server_name: 16, ..Form::with_options(&[EdnsOption::Nsid]) }),
     shape("edns-keepalive", HIT, || Form::with_options(&[EdnsOption::Keepalive])),
     shape("edns-subnet", HIT, || Form::with_options(&[EdnsOption::Subnet])),
     shape("edns-eight-options", HIT, || Form::with_options(&[UNKNOWN; 8])),
@@ -128,6 +129,11 @@ pub fn run(shape: &Shape, meter: &mut dyn Meter) -> Result<u64> {
         let refusal = if form.fate == Fate::Denied { Refusal::Drop } else { Refusal::Answer };
         let access = AccessList::new(&["192.0.2.0/24".parse()?], &[])?;
         let policy = QueryPolicy { access, refusal, ..QueryPolicy::clone(stage.processor.policy()) };
+        stage.processor.set_policy(Arc::new(policy));
+    }
+    if form.server_name > 0 {
+        let nsid = Some(vec![b's'; form.server_name.into()].into_boxed_slice());
+        let policy = QueryPolicy { nsid, ..QueryPolicy::clone(stage.processor.policy()) };
         stage.processor.set_policy(Arc::new(policy));
     }
     for number in 0..(WARM_BURSTS + BURSTS) * BURST {

@@ -49,7 +49,7 @@ pub struct Genome {
 
 impl Genome {
     /// Returns a genome of packets of one form that come to a server with its default set-up, but for the
-    /// verification of checksums, and for clients that the form's fate says may not ask.
+    /// verification of checksums, the server's name, and clients that the form's fate says may not ask.
     pub fn of(form: Form) -> Self {
         let checksums = match form.checksums {
             Checksums::Verify => Verification::Verify,
@@ -64,9 +64,10 @@ impl Genome {
             access: denying,
             is_denied: denying.is_some(),
             is_silent: form.fate == Fate::Denied,
+            name: form.server_name,
             ..Site::default()
         };
-        let form = Form { checksums: Checksums::Verify, fate: Fate::Hit, ..form };
+        let form = Form { checksums: Checksums::Verify, fate: Fate::Hit, server_name: 0, ..form };
         Genome { packets: vec![form], site }
     }
 

@@ -7,6 +7,7 @@
 //! byte except for case. So it has the same labels and the same end, since no length of a label is
 //! a letter.
 
+mod copy;
 mod general;
 mod opt;
 
@@ -29,6 +30,7 @@ use crate::{
     },
     simd::{BLOCK, Block, NAME, Part, Simd},
 };
+use copy::{copy_options, copy_records};
 pub use general::may_be_query;
 use general::{Asked, ReadOptions};
 pub use opt::Opt;
@@ -153,11 +155,14 @@ pub struct Conditions<'a> {
     pub hash: KeyedHash,
     /// Current generation, as the filing of entries without flags.
     pub filed: Filed,
+    /// Whether this server has a name for clients that ask for it.
+    pub has_name: bool,
 }
 
 impl Glance {
     /// First step: reads a question of one block and seeks its answer. Returns the kind of question that was
-    /// seen; nothing, if that takes another look. If only the UDP checksum is not right, the kind says so.
+    /// seen; nothing, if that takes another look. If the UDP checksum is not right, or the question longer, the
+    /// kind says so.
     #[inline(always)]
     pub fn look<S: Simd, P: Plain>(
         &mut self,
@@ -174,7 +179,7 @@ impl Glance {
         let question: &Block = bytes(window, P::MESSAGE + LEN);
         let name_len = simd.until_zero(question) + 1;
         if name_len > NAME {
-            return Seen::Nothing;
+            return Seen::Wide;
         }
         let question_len = name_len + 4;
         let records = LEN + question_len;
@@ -233,7 +238,7 @@ impl Glance {
         seen
     }
 
-    /// Seeks the answer to a question of two blocks.
+    /// Seeks the answer to a question of one or two blocks.
     #[inline(always)]
     fn seek_long<S: Simd>(
         &mut self,
@@ -243,14 +248,16 @@ impl Glance {
         seek: impl Fn(u64) -> Spot,
     ) {
         let (len, name_len) = (self.question_len(), self.question_len().saturating_sub(4));
-        self.question = simd.lowered(question, Part::of_rest(name_len, len));
         let hash = &conditions.hash;
-        let mut state = hash.add(hash.start(self.filed.flags()), &self.question);
-        if len > BLOCK {
-            self.beyond = simd.lowered(beyond, Part::of_rest(name_len.saturating_sub(BLOCK), len - BLOCK));
-            state = hash.add(state, &self.beyond);
+        let state = hash.start(self.filed.flags());
+        if len <= BLOCK {
+            self.question = simd.lowered(question, Part::of_rest(name_len, len));
+            self.spot = seek(hash.add(state, &self.question));
+            return;
         }
-        self.spot = seek(state);
+        self.question = simd.lowered(question, Part::of_rest(name_len, BLOCK));
+        self.beyond = simd.lowered(beyond, Part::of_rest(name_len.saturating_sub(BLOCK), len - BLOCK));
+        self.spot = seek(hash.add(hash.add(state, &self.question), &self.beyond));
     }
 
     /// Returns a question of one block, and its length.
@@ -396,10 +403,9 @@ impl Glance {
             if let Some(options) = options {
                 let (from, len) = options.bytes();
                 let at = message_len + OPT_LEN - 2;
-                copy_options(&mut window[P::MESSAGE + at..], from, len);
+                let sum = checksum::placed(copy_options(simd, &mut window[P::MESSAGE + at..], from, len), at);
                 // The length is in the UDP header, and in its pseudo-header.
                 let options_len = len - 2;
-                let sum = checksum::placed(simd.sum(from, len), at);
                 let lengths = 2 * u64::from((options_len as u16).to_be());
                 raise += u64::from(!checksum::fold_native(checksum::add(sum, lengths)));
                 message_len += options_len;
@@ -430,43 +436,6 @@ pub struct ReplyOpt<'a> {
     pub opt: Opt,
     /// Options and extended errors, if there are some.
     pub options: Option<&'a mut OptionsWire>,
-}
-
-/// Copies the records to the start of `to`. It may copy bytes after them too: they are beyond the end of
-/// the packet, and are not sent.
-#[inline(always)]
-fn copy_records(to: &mut [u8], parts: &Parts<'_>) {
-    let len = parts.wire.len();
-    let is_copied = match len {
-        0..=BLOCK => copy_chunk::<BLOCK>(to, parts.memory),
-        33..=64 => copy_chunk::<64>(to, parts.memory),
-        65..=128 => copy_chunk::<128>(to, parts.memory),
-        129..=256 => copy_chunk::<256>(to, parts.memory),
-        _ => false,
-    };
-    if !is_copied {
-        to[..len].copy_from_slice(parts.wire);
-    }
-}
-
-/// Copies `len` bytes of options to the start of `to`, and perhaps zeros after them.
-#[inline(always)]
-fn copy_options(to: &mut [u8], from: &[u8], len: usize) {
-    if len > BLOCK || !copy_chunk::<BLOCK>(to, from) {
-        to[..len].copy_from_slice(&from[..len]);
-    }
-}
-
-/// Copies `N` bytes to the start of `to`. Returns false if one of the slices has less.
-#[inline(always)]
-fn copy_chunk<const N: usize>(to: &mut [u8], from: &[u8]) -> bool {
-    match (to.first_chunk_mut::<N>(), from.first_chunk::<N>()) {
-        (Some(to), Some(from)) => {
-            *to = *from;
-            true
-        }
-        _ => false,
-    }
 }
 
 /// A multiple of 0xffff, which counts as zero in a sum; more than the sum of an OPT record.

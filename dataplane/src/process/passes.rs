@@ -69,8 +69,8 @@ impl Work for Passes<'_, '_> {
         let (frames, burst, tally) = (&mut **frames, &mut **burst, &mut **tally);
         let Processor { cache, hash, rules, largest, policy, glances, wides, .. } = processor;
         let (largest, access) = (*largest, &policy.access);
-        let conditions =
-            Conditions { access, checksums, largest, hash: *hash, filed: cache.filed(Flags::default()) };
+        let (filed, has_name) = (cache.filed(Flags::default()), policy.nsid.is_some());
+        let conditions = Conditions { access, checksums, largest, hash: *hash, filed, has_name };
         // Whether a packet may be worth a wide look: by reference, so that it takes no register from the loop.
         let mut may_be_wide = false;
         for (glance, frame) in glances.iter_mut().zip(&*burst) {
@@ -140,22 +140,27 @@ impl Work for LookOn<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookOn { glance, window, len, conditions, cache, may_be_wide, mut seen } = self;
+        let LookOn { window, len, conditions, cache, mut seen, .. } = self;
         let kind = EtherType::of(window);
         if seen == Seen::Nothing {
             if kind == EtherType::IPV6 {
-                seen = glance.look::<S, plain::V6>(simd, window, len, conditions, |hash| cache.seek(hash));
-            } else if kind == EtherType::IPV4 && !glance::may_be_query::<plain::V4>(window, conditions) {
+                let seek = |hash| cache.seek(hash);
+                seen = self.glance.look::<S, plain::V6>(simd, window, len, conditions, seek);
+            } else if kind == EtherType::IPV4 {
                 // Here, so that a packet that is dropped or refused costs no further look.
-                return Seen::Nothing;
+                if !glance::may_be_query::<plain::V4>(window, conditions) {
+                    return Seen::Nothing;
+                }
+            } else {
+                let is_tagged = kind == EtherType::VLAN || kind == EtherType::QINQ;
+                *self.may_be_wide |= is_tagged;
+                return if is_tagged { Seen::Tagged } else { Seen::Nothing };
             }
         }
         match seen {
-            Seen::Nothing => {
-                simd.apart(LookGenerally { glance, window, len, conditions, cache, may_be_wide })
-            }
+            Seen::Nothing | Seen::Wide => simd.apart(LookGenerally(self)),
             Seen::UnsummedV4 | Seen::UnsummedV6 if conditions.may_be_completed(window) => {
-                *may_be_wide = true;
+                *self.may_be_wide = true;
                 seen
             }
             Seen::UnsummedV4 | Seen::UnsummedV6 => Seen::Nothing,
@@ -164,34 +169,27 @@ impl Work for LookOn<'_, '_> {
     }
 }
 
-/// General look at a packet. Over IPv4 it [may be a query](glance::may_be_query).
-struct LookGenerally<'a, 'b> {
-    glance: &'a mut Glance,
-    window: &'a Window,
-    len: usize,
-    conditions: &'a Conditions<'b>,
-    cache: &'a Cache,
-    may_be_wide: &'a mut bool,
-}
+/// General look at a packet over IP. Over IPv4 it [may be a query](glance::may_be_query).
+struct LookGenerally<'a, 'b>(LookOn<'a, 'b>);
 
 impl Work for LookGenerally<'_, '_> {
     type Output = Seen;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Seen {
-        let LookGenerally { glance, window, len, conditions, cache, may_be_wide } = self;
+        let LookOn { glance, window, len, conditions, cache, may_be_wide, .. } = self.0;
         let seek = |hash| cache.seek(hash);
-        let seen = match EtherType::of(window) {
-            EtherType::IPV4 => glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek),
-            EtherType::IPV6 if !glance::may_be_query::<plain::V6>(window, conditions) => Seen::Nothing,
-            EtherType::IPV6 => glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek),
-            EtherType::VLAN | EtherType::QINQ => Seen::Tagged,
-            _ => Seen::Nothing,
+        let seen = if EtherType::of(window) == EtherType::IPV4 {
+            glance.look_generally::<S, plain::V4>(simd, window, len, conditions, seek)
+        } else if !glance::may_be_query::<plain::V6>(window, conditions) {
+            Seen::Nothing
+        } else {
+            glance.look_generally::<S, plain::V6>(simd, window, len, conditions, seek)
         };
         if matches!(seen, Seen::UnsummedV4 | Seen::UnsummedV6) && !conditions.may_be_completed(window) {
             return Seen::Nothing;
         }
-        *may_be_wide |= matches!(seen, Seen::Wide | Seen::Tagged | Seen::UnsummedV4 | Seen::UnsummedV6);
+        *may_be_wide |= matches!(seen, Seen::Wide | Seen::UnsummedV4 | Seen::UnsummedV6);
         seen
     }
 }
@@ -302,27 +300,23 @@ impl Work for AnswerOther<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Outcome {
-        let AnswerOther { last, glance, frame } = self;
-        if glance.seen == Seen::V6 {
+        if self.glance.seen == Seen::V6 {
+            let AnswerOther { last, glance, frame } = self;
             return last.answer::<S, plain::V6, false>(simd, glance, frame);
         }
-        simd.apart(AnswerRare { last, glance, frame })
+        simd.apart(AnswerRare(self))
     }
 }
 
 /// Last pass over a packet that is not a question of one block, or asks for options.
-struct AnswerRare<'a, 'b> {
-    last: &'a mut Last<'b>,
-    glance: &'a mut Glance,
-    frame: &'a mut Frame,
-}
+struct AnswerRare<'a, 'b>(AnswerOther<'a, 'b>);
 
 impl Work for AnswerRare<'_, '_> {
     type Output = Outcome;
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) -> Outcome {
-        let AnswerRare { last, glance, frame } = self;
+        let AnswerOther { last, glance, frame } = self.0;
         match glance.seen {
             Seen::LongV4 => last.answer::<S, plain::V4, true>(simd, glance, frame),
             Seen::LongV6 => last.answer::<S, plain::V6, true>(simd, glance, frame),

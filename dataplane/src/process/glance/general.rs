@@ -25,7 +25,7 @@ pub struct Asked {
     /// Place of the first cookie in the packet, and its length in bytes; zero: there is none.
     cookie_at: u16,
     cookie_len: u8,
-    /// Whether the client asks for the server's name (RFC 5001).
+    /// Whether the client asks for the server's name (RFC 5001), and there is one.
     pub nsid: bool,
 }
 
@@ -34,33 +34,27 @@ impl Asked {
     /// not, are more than [`OPTIONS_MAX`], or have a cookie of an invalid length. Unknown ones are ignored (RFC
     /// 6891 section 6.1.2).
     #[inline(always)]
-    fn read(window: &Window, mut at: usize, end: usize) -> Option<Self> {
-        let (mut asked, mut left) = (Asked::default(), OPTIONS_MAX);
-        while at < end {
-            left = left.checked_sub(1)?;
-            let data = at + 4;
-            if data > end {
-                return None;
-            }
-            let [k1, k0, l1, l0] = *bytes(window, at);
-            let len = usize::from(u16::from_be_bytes([l1, l0]));
-            at = data + len;
-            if at > end {
-                return None;
-            }
-            match u16::from_be_bytes([k1, k0]) {
+    fn read(window: &Window, start: usize, end: usize) -> Option<Self> {
+        let (mut asked, mut left) = (Asked::default(), window.get(start..end)?);
+        for _ in 0..OPTIONS_MAX {
+            let Some((head, rest)) = left.split_first_chunk() else { break };
+            // Code and length, in one load.
+            let head = u32::from_be_bytes(*head);
+            let len = usize::from(head as u16);
+            left = rest.get(len..)?;
+            match (head >> 16) as u16 {
                 // Of several cookies, the first counts (RFC 7873 section 4).
                 code::COOKIE if asked.cookie_len == 0 => {
                     if !Cookie::is_length(len) {
                         return None;
                     }
-                    (asked.cookie_at, asked.cookie_len) = (data as u16, len as u8);
+                    (asked.cookie_at, asked.cookie_len) = ((end - rest.len()) as u16, len as u8);
                 }
                 code::NSID => asked.nsid = true,
                 _ => {}
             }
         }
-        Some(asked)
+        left.is_empty().then_some(asked)
     }
 
     /// Whether there are any.
@@ -215,37 +209,34 @@ impl Glance {
         let records = LEN + question_len;
         let mut end = P::MESSAGE + records;
         let mut flags = window[P::MESSAGE + 3] & Flags::CD;
-        let (mut largest, mut sum) = (UDP_MIN, 0);
+        let (mut largest, mut used, mut sum, mut options_len) = (UDP_MIN, records, 0, 0);
         let additional = u16::from_ne_bytes(*bytes(window, P::MESSAGE + 10));
-        (self.opt, self.asked) = (0, Asked::default());
         if additional != 0 {
             let opt = Opt::read_with_options(window, end).filter(|_| additional == 1u16.to_be());
-            let (opt, options_len) = opt?;
-            sum = opt.sum(records);
-            self.opt = sum;
+            let (opt, len) = opt?;
+            (sum, options_len) = (opt.sum(records), len);
             flags |= opt.dnssec_ok();
             largest = opt.udp_size().clamp(UDP_MIN, P::largest(&conditions.largest).max(UDP_MIN));
-            end += OPT_LEN;
-            if options_len > 0 {
-                let options = end - 2;
-                end += options_len;
-                if end > len.min(WINDOW) {
-                    return None;
-                }
-                self.asked = Asked::read(window, options + 2, end)?;
-                let wire =
-                    checksum::placed(simd.sum(&window[options..], end - options), options - P::MESSAGE);
-                sum += u32::from(checksum::fold_native(wire));
-                // With the length of the options, which is also in the UDP header and its pseudo-header.
-                self.opt = sum + 2 * u32::from((options_len as u16).to_be());
-            }
+            used += OPT_LEN;
+            end += OPT_LEN + options_len;
         }
         if end > len.min(WINDOW) || !P::ends_at(window, end) {
             return None;
         }
-        // The query's OPT record was counted, so there is room for ours.
-        let used = records + if self.opt == 0 { 0 } else { OPT_LEN };
-        self.room = u16::try_from(usize::from(largest).checked_sub(used)?).ok()?;
+        (self.opt, self.asked) = (sum, Asked::default());
+        if options_len > 0 {
+            let options = end - options_len;
+            self.asked = Asked::read(window, options, end)?;
+            self.asked.nsid &= conditions.has_name;
+            let from = options - 2;
+            let wire = checksum::placed(simd.sum(&window[from..], end - from), from - P::MESSAGE);
+            sum += u32::from(checksum::fold_native(wire));
+            // With the length of the options, which is also in the UDP header and its pseudo-header.
+            self.opt = sum + 2 * u32::from((options_len as u16).to_be());
+        }
+        // The query's OPT record was counted, so there is room for ours. No question is as long as the smallest
+        // limit.
+        self.room = largest - used as u16;
         Some(Rest { flags: Flags(flags), sum, end })
     }
 

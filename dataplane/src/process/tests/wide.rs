@@ -6,6 +6,7 @@ use crate::dns::{
     answer::Answer,
     cookie::{Cookie, Cookies},
     option::code,
+    query::OPTIONS_MAX,
     rcode,
 };
 use crate::{cache::Scope, group::GroupSet, labels::Labels};
@@ -30,6 +31,8 @@ enum Sent {
     Nsid,
     /// Option with a code and a length.
     Other(u16, usize),
+    /// This many bytes, too few for an option.
+    Remains(usize),
 }
 
 /// UDP checksum of a packet.
@@ -88,6 +91,15 @@ fn sent() -> impl Strategy<Value = Sent> {
         Just(Sent::Nsid),
         (0..20u16, 0..70usize).prop_map(|(code, len)| Sent::Other(code, len)),
         (any::<u16>(), 0..3usize).prop_map(|(code, len)| Sent::Other(code, len)),
+        (1..4usize).prop_map(Sent::Remains),
+    ]
+}
+
+/// Returns a few options, or about as many as a query may have.
+fn options() -> impl Strategy<Value = Vec<Sent>> {
+    prop_oneof![
+        9 => prop::collection::vec(sent(), 0..4),
+        1 => (OPTIONS_MAX - 1..OPTIONS_MAX + 3).prop_map(|count| vec![Sent::Other(65_001, 0); count]),
     ]
 }
 
@@ -108,7 +120,7 @@ fn case() -> impl Strategy<Value = Case> {
         0..6usize,
         prop::sample::select(sums),
         prop::sample::select(modes),
-        prop::option::weighted(0.8, prop::collection::vec(sent(), 0..4)),
+        prop::option::weighted(0.8, options()),
         prop_oneof![Just(1232u16), any::<u16>()],
         any::<bool>(),
         prop::sample::select(vec![0x0100u16, 0x0100, 0x0110, 0x0120, 0x0130, 0x0000, 0x8100]),
@@ -189,6 +201,7 @@ impl Case {
             Sent::Cookie(len) => (code::COOKIE, vec![9; *len]),
             Sent::Nsid => (code::NSID, Vec::new()),
             Sent::Other(code, len) => (*code, vec![7; *len]),
+            Sent::Remains(_) => unreachable!("these bytes are no option"),
         }
     }
 
@@ -203,6 +216,9 @@ impl Case {
         let options: Vec<u8> = options
             .iter()
             .flat_map(|sent| {
+                if let Sent::Remains(len) = sent {
+                    return vec![7; *len];
+                }
                 let (code, data) = self.option(sent);
                 [&code.to_be_bytes()[..], &(data.len() as u16).to_be_bytes(), &data].concat()
             })
