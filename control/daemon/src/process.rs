@@ -1,5 +1,6 @@
 //! Resource usage and limits of this process.
 
+use crate::workers;
 use procfs::{ProcResult, process::LimitValue, process::Process};
 use ringdns_api::ResourceUsage;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -26,6 +27,40 @@ pub fn resource_usage() -> ProcResult<ResourceUsage> {
         threads: stat.num_threads.unsigned_abs(),
         cpu_secs: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
     })
+}
+
+/// Resource usage of a worker's thread.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WorkerUsage {
+    /// Number of the worker.
+    pub worker: usize,
+    /// Processor time since its start in seconds.
+    pub cpu_secs: f64,
+    /// Times that the kernel took the core away from it.
+    pub preempted: u64,
+    /// Page faults that the kernel served from memory, mostly first writes.
+    pub minor_faults: u64,
+    /// Page faults that waited for a disk.
+    pub major_faults: u64,
+}
+
+/// Reads the resource usage of all workers' threads, in the order of their numbers.
+pub fn worker_usage() -> ProcResult<Vec<WorkerUsage>> {
+    let mut workers = Vec::new();
+    // A thread may end while the others are read.
+    for thread in Process::myself()?.tasks()?.flatten() {
+        let (Ok(stat), Ok(status)) = (thread.stat(), thread.status()) else { continue };
+        let Some(worker) = workers::number_of_thread(&stat.comm) else { continue };
+        workers.push(WorkerUsage {
+            worker,
+            cpu_secs: (stat.utime + stat.stime) as f64 / procfs::ticks_per_second() as f64,
+            preempted: status.nonvoluntary_ctxt_switches.unwrap_or_default(),
+            minor_faults: stat.minflt,
+            major_faults: stat.majflt,
+        });
+    }
+    workers.sort_by_key(|usage| usage.worker);
+    Ok(workers)
 }
 
 /// Raises the limit of open files to its maximum and returns it: at worst each question in flight
@@ -61,7 +96,7 @@ fn allocated() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
+    use std::{fs::File, hint::black_box, sync::mpsc, thread};
 
     #[test]
     fn what_is_taken_is_seen() {
@@ -70,12 +105,42 @@ mod tests {
         assert!(after.cpu_secs >= before.cpu_secs && after.open_files_max.is_some_and(|most| most > 50));
     }
 
+    /// Other tests of this process may have workers of their own.
+    #[test]
+    fn page_faults_of_workers_are_counted_and_those_of_other_threads_are_not() {
+        const NUMBER: usize = 4_711;
+        let usage = || worker_usage().unwrap().into_iter().find(|usage| usage.worker == NUMBER);
+        let of_other = thread::Builder::new().name(format!("helper-{NUMBER}")).spawn(usage);
+        assert_eq!(of_other.unwrap().join().unwrap(), None);
+
+        let (orders, work) = mpsc::channel::<usize>();
+        let (done, finished) = mpsc::channel();
+        let task = move || {
+            for pages in work {
+                black_box(vec![1u8; pages * 4_096]);
+                done.send(()).unwrap();
+            }
+        };
+        let worker = thread::Builder::new().name(workers::thread_name(NUMBER)).spawn(task).unwrap();
+        let used_after = |pages| {
+            orders.send(pages).unwrap();
+            finished.recv().unwrap();
+            usage().unwrap()
+        };
+        // A huge page takes one fault, so that there are at least as many as huge pages.
+        let (before, after) = (used_after(1), used_after(64 * 512));
+        assert!(after.minor_faults >= before.minor_faults + 32, "{before:?} {after:?}");
+        assert!(after.cpu_secs >= before.cpu_secs && after.preempted >= before.preempted, "{after:?}");
+        drop(orders);
+        worker.join().unwrap();
+    }
+
     /// Other tests of this process allocate and free meanwhile, but not that much every time.
     #[test]
     fn memory_is_counted() {
         let counts = || {
             let before = resource_usage().unwrap().resident_bytes;
-            let memory = std::hint::black_box(vec![1u8; 64 << 20]);
+            let memory = black_box(vec![1u8; 64 << 20]);
             resource_usage().unwrap().resident_bytes >= before + memory.len() as u64 * 3 / 4
         };
         assert!((0..20).any(|_| counts()));

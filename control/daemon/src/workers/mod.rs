@@ -200,7 +200,7 @@ impl Workers {
             report,
             ended: common.ended.clone(),
         };
-        let thread = thread::Builder::new().name(format!("worker-{worker}")).spawn(|| task.run());
+        let thread = thread::Builder::new().name(thread_name(worker)).spawn(|| task.run());
         let thread = thread.map_err(setup)?;
         match reported.recv() {
             Ok(Ok(socket)) => {
@@ -275,6 +275,19 @@ impl Seat {
         let _ = self.orders.send(order);
         self.link.interrupt();
     }
+}
+
+/// Start of the names of workers' threads.
+const THREAD: &str = "worker-";
+
+/// Returns the name of a worker's thread.
+pub fn thread_name(worker: usize) -> String {
+    format!("{THREAD}{worker}")
+}
+
+/// Returns the worker whose thread has this name.
+pub fn number_of_thread(name: &str) -> Option<usize> {
+    name.strip_prefix(THREAD)?.parse().ok()
 }
 
 /// Returns the rules for answers, over any transport.

@@ -3,7 +3,11 @@
 mod overview;
 
 use super::{Service, exposition::Families};
-use crate::{nic::LinkState, panics, process::resource_usage};
+use crate::{
+    nic::LinkState,
+    panics,
+    process::{resource_usage, worker_usage},
+};
 use ringdns_api::{ListState, ProblemKind};
 use ringdns_common::{counters::Total, shared_core};
 use ringdns_dataplane::{
@@ -20,6 +24,7 @@ pub fn families(service: &Service, latencies: &Latencies) -> Families {
     let mut families = Families::default();
     overview::add(service, latencies, &mut families);
     workers(service, &mut families);
+    worker_threads(&mut families);
     if let Some(verdicts) = (service.verdicts)() {
         let name = "ringdns_xdp_packets_total";
         families.counters(name, "Packets that the XDP program has seen, by verdict.");
@@ -316,6 +321,34 @@ fn workers(service: &Service, families: &mut Families) {
                 _ => cache.capacity,
             };
             families.sample(&[("worker", worker)], value);
+        }
+    }
+}
+
+/// Adds processor time, waits and page faults of workers' threads: what makes hits late and is no packet.
+fn worker_threads(families: &mut Families) {
+    let Ok(workers) = worker_usage() else { return };
+    let name = "ringdns_worker_cpu_seconds_total";
+    families.counters(
+        name,
+        "Processor time of a worker's thread in seconds; one that spins uses all of its core.",
+    );
+    for usage in &workers {
+        families.sample(&[("worker", &usage.worker)], usage.cpu_secs);
+    }
+    let name = "ringdns_worker_preempted_total";
+    families.counters(name, "Times that the kernel took the core away from a worker, to run something else.");
+    for usage in &workers {
+        families.sample(&[("worker", &usage.worker)], usage.preempted);
+    }
+    let name = "ringdns_worker_page_faults_total";
+    families.counters(
+        name,
+        "Page faults that a worker waited for: of memory not populated ahead (minor), or of a disk (major).",
+    );
+    for usage in &workers {
+        for (kind, faults) in [("minor", usage.minor_faults), ("major", usage.major_faults)] {
+            families.sample(&[("worker", &usage.worker), ("kind", &kind)], faults);
         }
     }
 }
