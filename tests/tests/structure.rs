@@ -1,5 +1,6 @@
 //! Rules of the source tree that no compiler keeps: modules of different folders do not import each
-//! other in a circle, files stay short, and doc comments begin with a noun or a verb.
+//! other in a circle, files stay short, doc comments begin with a noun or a verb, and tests use the crates of
+//! the other builds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -216,4 +217,34 @@ fn doc_comments_begin_with_a_noun_or_a_verb() {
         }
     }
     assert!(found.is_empty(), "{} doc comments:\n{}", found.len(), found.join("\n"));
+}
+
+/// Returns the crates that `cargo tree` lists for these options, with their features.
+fn features(options: &[&str]) -> BTreeSet<String> {
+    let mut command = std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(["tree", "--locked", "--prefix", "none", "--format", "{p} {f}"]).args(options);
+    let output = command.current_dir(root()).output().unwrap();
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{command:?}: {}", said(&output.stderr));
+    said(&output.stdout).lines().map(|line| line.trim_end_matches(" (*)").trim_end().to_owned()).collect()
+}
+
+/// Otherwise `deploy/test.sh lab` builds many crates a second time.
+#[test]
+fn the_tests_use_the_crates_of_the_whole_workspace() {
+    let built = features(&["--workspace", "--edges", "normal,build"]);
+    let used = features(&["--package", "ringdns-tests", "--edges", "normal,build,dev"]);
+    let others: Vec<&String> = used.difference(&built).collect();
+    assert!(
+        used.len() > 200 && others.is_empty(),
+        "only `cargo test --package ringdns-tests` has {others:#?}"
+    );
+}
+
+#[test]
+fn shipped_programs_have_no_features_for_tests() {
+    let programs = ["ringdns-daemon", "ringdns-ctl", "ringdns-bench"].map(|name| ["--package", name]);
+    let shipped = features(&[programs.as_flattened(), &["--edges", "normal,build"]].concat());
+    let tokio = shipped.iter().find(|name| name.starts_with("tokio v")).unwrap();
+    assert!(!tokio.contains("test-util"), "{tokio}");
 }
