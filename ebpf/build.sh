@@ -43,11 +43,13 @@ install_packages() {
         die "apt-get could not install: ${missing[*]}. Are bookworm and bookworm-security in the apt sources?"
 }
 
+# Without optimisation: LLVM, which does nearly all of its work, is optimised by Debian.
 install_linker() {
     [[ ! -x $TOOLS/bin/bpf-linker ]] || return 0
     say "building bpf-linker $LINKER_VERSION"
-    LLVM_PREFIX=$LLVM cargo install --quiet bpf-linker --version "$LINKER_VERSION" --locked \
-        --no-default-features --features llvm-22 --root "$TOOLS"
+    CARGO_PROFILE_DEV_DEBUG=0 LLVM_PREFIX=$LLVM \
+        cargo install --quiet bpf-linker --version "$LINKER_VERSION" --locked --debug --no-default-features \
+        --features llvm-22 --root "$TOOLS"
 }
 
 # The folder in which cargo keeps the sources of crates: part of every path in the debug information.

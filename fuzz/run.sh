@@ -24,7 +24,7 @@ readonly FLAGS=(
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table
     -Cllvm-args=-sanitizer-coverage-trace-compares
-    -Ccodegen-units=1 -Cdebug-assertions --cfg fuzzing
+    -Cdebug-assertions --cfg fuzzing
 )
 
 usage() {

@@ -33,7 +33,7 @@ fn scenarios() -> Vec<Scenario> {
 /// Longest duration of a scenario that is played in the lab.
 const LAB_TIME: Duration = Duration::from_secs(3);
 /// Number of labs at once: they mostly wait.
-const LABS: usize = 6;
+const LABS: usize = 10;
 
 #[test]
 fn simulator_plays_all_scenarios() {
