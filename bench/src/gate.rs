@@ -1,12 +1,12 @@
 //! Gate: counts the instructions of every [`Piece`], and of the worst packets that searches have found,
 //! under valgrind, and compares them with the committed baseline.
 //!
-//! Counts depend on the compiler, so the baseline names it. With another compiler, counts are
-//! printed and nothing fails: a difference from the baseline would say nothing about the change
-//! under test.
+//! Counts depend on the compiler and on the profile of cargo, so the baseline names both. With another
+//! compiler, counts are printed and nothing fails: a difference from the baseline would say nothing about
+//! the change under test.
 
 use crate::{
-    built::{self, COMPILER},
+    built::{COMPILER, PROFILE},
     callgrind::{self, Cost},
     instructions::Piece,
     output,
@@ -41,7 +41,7 @@ pub struct Args {
     /// Also write the counts as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Count also in a build without the profile of the release builds.
+    /// Count also in a build with a profile that the baseline does not have.
     #[arg(long, conflicts_with = "update")]
     pub any_build: bool,
 }
@@ -52,10 +52,45 @@ const TOLERANCE: f64 = 3.0;
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Baseline {
-    /// Compiler of the program that was counted.
+    /// Compiler of the programs that were counted.
     compiler: String,
-    /// Instructions an operation, by case.
-    instructions: BTreeMap<String, f64>,
+    /// Counts by profile of cargo.
+    profiles: BTreeMap<String, Counts>,
+}
+
+/// Instructions an operation, by case.
+type Counts = BTreeMap<String, f64>;
+
+impl Baseline {
+    fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read the baseline {}: make one with --update", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
+    }
+
+    /// Returns the counts of this build's profile and compiler. Says so if they are of another compiler.
+    fn of_this_build(mut self, any_build: bool) -> Result<Option<Counts>> {
+        let counts = self.profiles.remove(PROFILE);
+        ensure!(
+            counts.is_some() || any_build,
+            "the baseline has no counts of the profile \"{PROFILE}\" that this program was built with: use \
+             bench/gate.sh, or --any-build"
+        );
+        if self.compiler != COMPILER {
+            println!("the baseline is of {}, this is {COMPILER}: counts are not compared", self.compiler);
+            return Ok(None);
+        }
+        Ok(counts)
+    }
+
+    /// Replaces the counts of this build's profile. Those of other compilers go.
+    fn renew(path: &Path, counts: Counts) -> Result<()> {
+        let old = Self::read(path).ok().filter(|old| old.compiler == COMPILER);
+        let mut profiles = old.map_or_else(BTreeMap::new, |old| old.profiles);
+        profiles.insert(PROFILE.into(), counts);
+        output::json(Some(path), &Baseline { compiler: COMPILER.into(), profiles })
+    }
 }
 
 /// Work that is counted.
@@ -151,22 +186,11 @@ impl Row {
 
 /// `ringbench gate`.
 pub fn run(args: &Args) -> Result<()> {
-    if !args.any_build {
-        built::ensure_shipped()?;
-    }
     let pieces = Counted::named(&args.cases, Counted::all(args.worst.as_deref())?)?;
-    let baseline = if args.update { None } else { Some(read(&args.baseline)?) };
-    let comparable = baseline.filter(|baseline| {
-        let same = baseline.compiler == COMPILER && built::is_shipped();
-        if !same {
-            println!(
-                "the baseline is of {} and release-lto, this is {COMPILER} and {}: counts are not compared",
-                baseline.compiler,
-                built::PROFILE
-            );
-        }
-        same
-    });
+    let comparable = match args.update {
+        true => None,
+        false => Baseline::read(&args.baseline)?.of_this_build(args.any_build)?,
+    };
 
     println!(
         "{:<24} {:>12} {:>10} {:>8} {:>8} {:>11}",
@@ -176,7 +200,7 @@ pub fn run(args: &Args) -> Result<()> {
     for (piece, counts) in pieces.iter().zip(count_all(&pieces)) {
         let name = piece.name();
         let Cost { instructions, allocations } = counts?;
-        let baseline = comparable.as_ref().and_then(|baseline| baseline.instructions.get(&name).copied());
+        let baseline = comparable.as_ref().and_then(|counts| counts.get(&name).copied());
         let (goal, allocations_max) = (piece.goal(), piece.allocations());
         let row = Row { case: name, instructions, baseline, goal, allocations, allocations_max };
         println!(
@@ -195,8 +219,7 @@ pub fn run(args: &Args) -> Result<()> {
     output::json(args.json.as_deref(), &json!({ "compiler": COMPILER, "cases": rows }))?;
     if args.update {
         let rounded = |row: &Row| (row.case.clone(), (10.0 * row.instructions).round() / 10.0);
-        let instructions = rows.iter().map(rounded).collect();
-        output::json(Some(&args.baseline), &Baseline { compiler: COMPILER.into(), instructions })?;
+        Baseline::renew(&args.baseline, rows.iter().map(rounded).collect())?;
     }
     let failures: Vec<_> = rows.iter().filter_map(Row::failure).collect();
     ensure!(
@@ -206,13 +229,6 @@ pub fn run(args: &Args) -> Result<()> {
         failures.join(", ")
     );
     Ok(())
-}
-
-fn read(path: &Path) -> Result<Baseline> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("cannot read the baseline {}: make one with --update", path.display()))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
 }
 
 /// Counts all pieces, as many at once as there are cores: a count is not a time.
@@ -266,8 +282,10 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("instructions.json");
         let worst = Path::new(env!("CARGO_MANIFEST_DIR")).join("worst.json");
         let pieces: Vec<_> = Counted::all(Some(&worst)).unwrap().iter().map(Counted::name).collect();
-        let gone: Vec<_> =
-            read(&path).unwrap().instructions.into_keys().filter(|name| !pieces.contains(name)).collect();
+        let baseline = Baseline::read(&path).unwrap();
+        assert_eq!(baseline.profiles.keys().collect::<Vec<_>>(), ["release", "release-lto"]);
+        let cases = baseline.profiles.into_values().flat_map(BTreeMap::into_keys);
+        let gone: Vec<_> = cases.filter(|name| !pieces.contains(name)).collect();
         assert!(gone.is_empty(), "{gone:?}");
     }
 }

@@ -254,7 +254,8 @@ impl Processor {
 
     /// Answers the queries of `burst`, at most [`BURST`] frames, that the cache can answer. Returns
     /// the outcome of each frame, and the number answered from fresh and from expired entries.
-    #[inline]
+    // Never inlined: otherwise every crate that calls it would compile the passes again.
+    #[inline(never)]
     pub fn run(
         &mut self,
         now: Secs,
