@@ -2,7 +2,7 @@
 """Builds the end-to-end tests and runs their programs, several at once, for they mostly wait. Needs root.
 
 Programs that run at once have network namespaces of their own, so that they never choose the same free
-port. Those that compare rates, times or memory run alone, after the others. Options after -- are for each
+port. Those that compare rates or times run alone, after the others. Options after -- are for each
 program.
 """
 
@@ -21,9 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Programs that need the machine for themselves.
 ALONE = {
-    # They compare rates, times or memory, or lose no packet of a load.
-    *("capture", "chaos", "dnstap", "dump", "fair", "liars", "limits", "mixed", "path", "reload", "soak", "strict"),
-    "tap",
+    # They compare rates or times, or lose no packet of a load.
+    *("capture", "chaos", "dnstap", "dump", "fair", "liars", "limits", "mixed", "path", "soak", "strict", "tap"),
     # They run many programs at once: labs, browsers, containers.
     *("console", "container", "scenarios"),
     # They limit memory, or look at the namespaces of the host.
@@ -31,7 +30,7 @@ ALONE = {
 }
 
 # Programs that take longest. They begin first, so that none runs by itself in the end.
-LONGEST = ("install", "query_log", "fleet", "dnssec", "problems", "api", "metrics")
+LONGEST = ("reload", "install", "query_log", "fleet", "dnssec", "problems", "api", "metrics")
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,9 @@ type Counts = BTreeMap<String, f64>;
 
 impl Baseline {
     fn read(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path)
-            .with_context(|| format!("cannot read the baseline {}: make one with --update", path.display()))?;
+        let text = fs::read_to_string(path).with_context(|| {
+            format!("cannot read the baseline {}: make one with --update", path.display())
+        })?;
         serde_json::from_str(&text)
             .with_context(|| format!("{} is not a baseline: make one with --update", path.display()))
     }

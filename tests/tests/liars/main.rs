@@ -213,7 +213,11 @@ fn a_burst_of_forged_ids_brings_nothing_in() {
     let counters = &stats["upstreams"][0]["counters"];
     let count = |name: &str| counters[name].as_u64().unwrap();
     assert!(count("ignored_wrong_id") >= 9, "{counters:#}");
-    assert_eq!([count("sockets_abandoned"), count("exposed")], [3; 2], "{counters:#}");
+    // Each query that met a burst was given up, and sent again over TCP. On a slow machine the burst takes longer
+    // than the time-out of an attempt, and a name meets one for each of its three attempts.
+    let over_tcp = count("queries_tcp");
+    assert!((3..=9).contains(&over_tcp), "{counters:#}");
+    assert_eq!([count("sockets_abandoned"), count("exposed")], [over_tcp; 2], "{counters:#}");
 }
 
 /// Checks randomised letter case: a forger who did not see the query does not know it, and the
