@@ -5,7 +5,8 @@
 #   test.sh [STEP]...        default: all steps
 #   test.sh drivers --all    or other options of tests/vm/drivers.py; write values as --NAME=VALUE
 #
-# Steps: setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios.
+# Steps: setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios. One more
+# runs only if it is named, for it builds everything twice: packages.
 # The last line is the summary: N passed, N failed, and N skipped if any are. Above it, the end of
 # what each failed step printed is repeated. `drivers` is skipped if the mirror has no QEMU. A step
 # that fails does not stop the steps after it. Leaves only cargo's target folder, the findings of
@@ -20,8 +21,10 @@ readonly self=$here/test.sh
 # Steps in the order in which they run. The limits, in seconds, are against hangs, with room for a
 # slow machine.
 readonly STEPS=(setup lint supply build unit loom ebpf lab drivers differential faults hostile fuzz gate ratios)
-declare -rA LIMIT=([setup]=900 [lint]=1800 [supply]=2400 [build]=1800 [unit]=1800 [loom]=600 [ebpf]=900 [lab]=2400 [drivers]=1200
+declare -rA LIMIT=([setup]=900 [lint]=1800 [supply]=900 [packages]=2400 [build]=1800 [unit]=1800 [loom]=600 [ebpf]=900 [lab]=2400 [drivers]=1200
     [differential]=300 [faults]=900 [hostile]=300 [fuzz]=1800 [gate]=600 [ratios]=600)
+# Steps that run only if they are named.
+readonly NAMED_STEPS=(packages)
 # Limit of `drivers` with options: the whole matrix, or a million queries on emulated machines.
 readonly LIMIT_WITH_OPTIONS=14400
 
@@ -57,9 +60,15 @@ step_lint() {
     fi
 }
 
-# Licences, bans and sources of crates; packages that are built twice and are the same.
+# Licences, bans and sources of crates.
 step_supply() {
-    "$here/supply.sh"
+    "$here/supply.sh" crates
+}
+
+# Packages that are built twice and are the same, and their bills of materials. To be run before a release, and when
+# crates, build scripts or deploy/package.sh have changed.
+step_packages() {
+    "$here/supply.sh" packages
 }
 
 step_build() {
@@ -181,7 +190,7 @@ clean_up() {
 
 is_step() {
     local step
-    for step in "${STEPS[@]}"; do
+    for step in "${STEPS[@]}" "${NAMED_STEPS[@]}"; do
         [[ $step != "$1" ]] || return 0
     done
     return 1
@@ -196,7 +205,7 @@ main() {
             continue
         fi
         step=$argument
-        is_step "$step" || die "unknown step '$step': steps are ${STEPS[*]}"
+        is_step "$step" || die "unknown step '$step': steps are ${STEPS[*]} ${NAMED_STEPS[*]}"
         steps+=("$step")
     done
     ((${#steps[@]})) || steps=("${STEPS[@]}")
