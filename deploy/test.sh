@@ -127,10 +127,10 @@ step_hostile() {
 # workspace of their own, with other flags: Clippy checks them as they are built, where it is installed, since a
 # check by itself would take as long as the build.
 step_fuzz() {
-    if cargo clippy --version >/dev/null 2>&1; then
+    if command -v clippy-driver >/dev/null && clippy-driver --version >/dev/null 2>&1; then
         export RUSTC_WORKSPACE_WRAPPER=clippy-driver
     else
-        say "skipping clippy: this Rust has no cargo clippy"
+        say "skipping clippy: this Rust has no clippy-driver"
     fi
     fuzz/run.sh --seconds 20
 }
