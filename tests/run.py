@@ -109,7 +109,8 @@ def main() -> int:
     asked = arguments()
     programs = build()
     names = asked.only.split(",") if asked.only else list(programs)
-    if unknown := [name for name in names if name not in programs]:
+    # A program that was renamed must not lose its place here unnoticed.
+    if unknown := sorted({*names, *ALONE, *LONGEST} - programs.keys()):
         sys.exit(f"there is no {', '.join(unknown)}: there are {', '.join(sorted(programs))}")
     results = []
 
